@@ -1,0 +1,132 @@
+"""A request at a webhook's URL, before it is a hit: read, checked against the step, and named.
+
+The door and links share this, so a link meets the same checks and the same answers as a request over HTTP.
+Nothing here looks at the state: what is refused here was never recorded.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from protocol.answers import faults_problem, problem
+from protocol.bodies import BodyError, UnsupportedBody, read_body
+from protocol.definition import Dedupe
+from protocol.events import Origin
+from protocol.expression import ExpressionError, compile_expression
+from protocol.fields import Fault
+from protocol.inputs import Hit
+from protocol.program import Program, WebhookPlan, lookup
+from protocol.state import Reply
+
+QUERY_METHODS = frozenset({"GET", "DELETE"})  # These carry their fields in the query.
+DELIVERY_HEADERS = ("webhook-id", "idempotency-key", "x-github-delivery", "x-shopify-webhook-id")
+SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+DELIVERY_KEY_MAX = 255  # Characters; the longest key in use is a UUID or two, and it is kept for the whole window.
+
+
+class Incoming(Struct, frozen=True, kw_only=True):
+    """A request as it came: header names in lower case, the body as bytes."""
+
+    method: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+    at: int
+    origin: Origin | None = None
+    depth: int = 0
+    delivery: str = ""  # Set by links, whose name is the idempotency key of the call.
+
+
+def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
+    """Read and check a request.
+
+    Returns:
+        A hit ready for its cycle, or the answer that refuses it: 405, 415, 400 or 422.
+    """
+    plan = program.webhook(step)
+    if request.method not in plan.step.methods:
+        allow = ", ".join(plan.step.methods)
+        detail = f"step {step} takes {allow}, not {request.method}"
+        return problem(405, "Method not allowed", detail, headers={"allow": allow})
+    content_type = request.headers.get("content-type", "")
+    try:
+        body = dict(request.query) if request.method in QUERY_METHODS else read_body(request.body, content_type)
+    except UnsupportedBody as fault:
+        return problem(415, "Unsupported media type", str(fault))
+    except BodyError as fault:
+        return problem(400, "Malformed body", str(fault))
+    data, faults = plan.contract.read(body)
+    key = plan.key(data) if plan.match else ()
+    if key is None:
+        where = ", ".join(pair.location for pair in plan.match)
+        faults = [*faults, Fault(where, "a field that is matched by must have a value", "nothing")]
+    if faults and (plan.step.check == "reject" or key is None):
+        return faults_problem(422, "The request breaks the step's contract", faults)
+    delivery = request.delivery or _delivery(plan, request, data)
+    if len(delivery) > DELIVERY_KEY_MAX:
+        return problem(400, "Delivery key too long", f"a delivery key has at most {DELIVERY_KEY_MAX} characters")
+    warns = plan.step.check == "warn"
+    return Hit(
+        cycle=program.definition.cycle,
+        step=step,
+        at=request.at,
+        method=request.method,
+        headers={name: value for name, value in request.headers.items() if name not in SECRET_HEADERS},
+        query=dict(request.query),
+        body=request.body,
+        content_type=content_type,
+        data=data,
+        key=key or (),
+        delivery=delivery,
+        digest=_digest(request) if delivery else "",
+        wants_reply=plan.answers and not _wants_async(request.headers),
+        depth=request.depth,
+        origin=request.origin,
+        warnings=tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if warns else (),
+    )
+
+
+def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any]) -> str:
+    dedupe = plan.step.dedupe
+    if not isinstance(dedupe, Dedupe):
+        return ""
+    if dedupe.header:
+        return request.headers.get(dedupe.header.lower(), "")
+    if dedupe.query:
+        return request.query.get(dedupe.query, "")
+    if dedupe.field:
+        try:
+            value = lookup(compile_expression(f"request.{dedupe.field}", {"request"}), data)
+        except ExpressionError:
+            return ""
+        return "" if value is None else str(value)
+    for name in DELIVERY_HEADERS:
+        if request.headers.get(name):
+            return request.headers[name]
+    if request.headers.get("ce-id") and request.headers.get("ce-source"):
+        return f"{request.headers['ce-source']} {request.headers['ce-id']}"
+    return ""
+
+
+def _digest(request: Incoming) -> str:
+    """A fingerprint of what was asked, so that one key with two bodies is noticed."""
+    digest = hashlib.blake2b(request.body, digest_size=16)
+    for name, value in sorted(request.query.items()):
+        digest.update(f"\0{name}\0{value}".encode())
+    return digest.hexdigest()
+
+
+def preferences(headers: Mapping[str, str]) -> dict[str, str]:
+    """The preferences of a request (RFC 7240): name, in lower case, to value, "" for none."""
+    found: dict[str, str] = {}
+    for part in headers.get("prefer", "").split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        if name.strip():
+            found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
+
+
+def _wants_async(headers: Mapping[str, str]) -> bool:
+    return "respond-async" in preferences(headers)

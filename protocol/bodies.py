@@ -1,0 +1,120 @@
+"""Request and response bodies as values: JSON, form and text.
+
+What comes out is always fit for the journal and for expressions: maps with text keys, lists, text, booleans,
+nulls, integers of 64 bits and finite floats.
+"""
+
+from math import isfinite
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+FORM = "application/x-www-form-urlencoded"
+NESTING_MAX = 64  # Levels; real payloads have fewer than 20, and each level costs stack wherever a value is walked.
+FORM_FIELDS_MAX = 1000  # As most servers allow; more is an attack on the dict behind it.
+_INT_MAX = 2**63 - 1  # What CEL, msgpack readers and SQLite agree on.
+
+
+class BodyError(ValueError):
+    """The sender's fault: the body is not what its content type says."""
+
+
+class UnsupportedBody(BodyError):
+    """The sender's fault: the content type is none that a webhook reads."""
+
+
+def media_type(content_type: str) -> str:
+    """The type of a Content-Type header (RFC 9110, 8.3.1) without parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def read_body(body: bytes, content_type: str, *, lenient: bool = False) -> Any:
+    """Read a body by its content type; without one, JSON is tried.
+
+    Args:
+        body: the bytes as received.
+        content_type: the Content-Type header, or "".
+        lenient: a remote's answer is data even when it is not what it says: such a body is given as text.
+
+    Raises:
+        UnsupportedBody: the content type is not JSON, form or text.
+        BodyError: the body is not what it says, nests too deep, or holds a number beyond 64 bits.
+    """
+    kind = media_type(content_type)
+    try:
+        return _read(body, kind)
+    except BodyError:
+        if lenient:
+            return body.decode("utf-8", "replace")
+        raise
+
+
+def _read(body: bytes, kind: str) -> Any:
+    if kind in ("", "application/json") or kind.endswith("+json"):
+        return read_json(body) if body else None
+    if kind == FORM:
+        return _read_form(body)
+    if kind == "text/plain":
+        return {"text": _text(body)}
+    raise UnsupportedBody(f"a webhook reads JSON, form and text bodies, not {kind[:80]!r}")
+
+
+def read_json(body: bytes) -> Any:
+    """Read JSON (RFC 8259) within our limits; raises `BodyError`."""
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.DecodeError as fault:
+        raise BodyError(f"the body is not JSON: {fault}") from None
+    except (RecursionError, UnicodeDecodeError):
+        raise BodyError(f"the body is not JSON within {NESTING_MAX} levels of UTF-8 text") from None
+    check_value(value)
+    return value
+
+
+def _read_form(body: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(
+            _text(body), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=FORM_FIELDS_MAX
+        )
+    except ValueError as fault:
+        raise BodyError(f"the body is not a form: {fault}") from None
+    return collect_pairs(pairs)
+
+
+def collect_pairs(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """Pairs as a map; a name that comes more than once gives a list."""
+    form: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in form:
+            form[name] = value
+        elif isinstance(form[name], list):
+            form[name].append(value)
+        else:
+            form[name] = [form[name], value]
+    return form
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise BodyError("the body is not UTF-8 text") from None
+
+
+def check_value(value: Any, levels: int = NESTING_MAX) -> None:
+    """Hold a decoded value to the limits above; raises `BodyError`."""
+    if isinstance(value, dict):
+        if levels == 0:
+            raise BodyError(f"the body nests deeper than {NESTING_MAX} levels")
+        for item in value.values():
+            check_value(item, levels - 1)
+    elif isinstance(value, list):
+        if levels == 0:
+            raise BodyError(f"the body nests deeper than {NESTING_MAX} levels")
+        for item in value:
+            check_value(item, levels - 1)
+    elif isinstance(value, int) and not -_INT_MAX - 1 <= value <= _INT_MAX:
+        raise BodyError("the body holds an integer beyond 64 bits: send it as text")
+    elif isinstance(value, float) and not isfinite(value):
+        raise BodyError("the body holds a number beyond the range of a float: send it as text")

@@ -1,0 +1,275 @@
+"""What a cycle file says: the types that read it, that are journaled with it, and that its JSON Schema is made from.
+
+One Struct per section of the file and per kind of step. Unknown keys are errors. A step names its kind by the one
+key that is a kind (`webhook: shop`, `post: warehouse`, `decide: …`), so a file reads like prose and the kind needs
+no key of its own.
+
+A definition is frozen once deployed: progress of a transaction is only ever in the journal, never in here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+Identifier = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*$", max_length=64)]
+"""A CEL identifier: names of cycles, steps and connectors, so that each can be written inside an expression."""
+
+Length = Annotated[str, Meta(pattern=r"^\s*\d{1,9}(\.\d{1,9})?\s*[a-z]+\s*$", description="e.g. 5 minutes")]
+"""A length of time as `protocol.duration.parse_duration` reads it."""
+
+FieldType = Literal["text", "integer", "decimal", "float", "boolean", "datetime", "object", "list", "any"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Policy = Literal["ignore", "stop_transaction"]
+BodyKind = Literal["json", "form", "text", "none"]
+Check = Literal["reject", "warn", "off"]
+YesNo = bool | Literal["yes", "no"]
+"""Both spellings mean the same: YAML 1.2 reads a bare `no` as text, and a person means `false`."""
+
+END = "end"
+"""The target that ends a pass; never the id of a step."""
+
+
+class FieldSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One declared custom field of a request or a response."""
+
+    type: FieldType = "any"
+    required: bool = False
+    default: Any = None
+    description: str = ""
+    sensitive: bool = False
+
+
+Fields = dict[str, FieldSpec | FieldType]
+"""Field location → its declaration, or the short form: its type alone."""
+
+
+class MethodFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a connector declares once for every step that uses one of its methods."""
+
+    fields: Fields = {}
+
+
+class Connector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A named installation of the generic webhook connector: where calls go and what they carry."""
+
+    description: str = ""
+    base_url: str = ""
+    headers: dict[str, str] = {}
+    allow_private: YesNo = False
+    concurrency: Annotated[int, Meta(ge=1, le=1000)] = 20
+    timeout: Length = "30 seconds"
+    webhook: MethodFields | UnsetType = UNSET
+    get: MethodFields | UnsetType = UNSET
+    post: MethodFields | UnsetType = UNSET
+    put: MethodFields | UnsetType = UNSET
+    patch: MethodFields | UnsetType = UNSET
+    delete: MethodFields | UnsetType = UNSET
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Defaults of a whole cycle."""
+
+    on_error: Policy = "ignore"
+    max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
+    while_stopped: Literal["refuse", "collect"] = "refuse"
+
+
+class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One comparison, or a combination: exactly one of `left`, `all` and `any` is given."""
+
+    left: str | UnsetType = UNSET
+    op: str | UnsetType = field(default=UNSET, name="is")
+    right: Any = UNSET
+    all: "list[Condition | str] | UnsetType" = UNSET
+    any: "list[Condition | str] | UnsetType" = UNSET
+
+
+class StepBase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every step may say."""
+
+    description: str = ""
+    next: str = ""
+    on_error: Policy | UnsetType = UNSET
+
+
+class Dedupe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which part of a request names the delivery, and for how long a name is remembered."""
+
+    header: str = ""
+    query: str = ""
+    field: str = ""
+    window: Length = "3 days"
+
+
+class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The trigger of a cycle, or, with `match`, a mid-cycle webhook that holds the transaction."""
+
+    webhook: Identifier
+    fields: Fields = {}
+    match: dict[str, str] = {}
+    methods: Annotated[list[Method], Meta(min_length=1)] = field(default_factory=lambda: ["POST"])
+    identifier: Annotated[str, Meta(min_length=8, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")] = ""
+    check: Check = "reject"
+    dedupe: Dedupe | Literal["off"] = Dedupe()
+    answer_within: Length = "30 seconds"
+    on_late: Literal["problem", "accept"] = "problem"
+    park: Length = "10 minutes"
+    unmatched: Literal["park", "reject"] = "park"
+    pick: Literal["latest", "only"] = "latest"
+    hold_for: Length | UnsetType = UNSET
+    on_timeout: str = "fail"
+
+
+class CallStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An HTTP request to a remote system, or to another cycle (`url: cycle:target/step`)."""
+
+    path: str = ""
+    url: str = ""
+    query: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    body: Any = None
+    body_as: BodyKind = "json"
+    fields: Fields = {}
+    timeout: Length | UnsetType = UNSET
+    safe_to_repeat: YesNo | UnsetType = UNSET
+
+    @property
+    def method(self) -> Method:
+        """The HTTP method, which is also the key that names the kind."""
+        raise AssertionError("only the five kinds of call are read from a file")
+
+    @property
+    def connector(self) -> str:
+        """The name of the connector that carries the call."""
+        raise AssertionError("only the five kinds of call are read from a file")
+
+
+class GetStep(CallStep, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Read from a remote system."""
+
+    get: Identifier
+
+    @property
+    def method(self) -> Method:
+        return "GET"
+
+    @property
+    def connector(self) -> str:
+        return self.get
+
+
+class PostStep(CallStep, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Create in a remote system, or hand over to another cycle."""
+
+    post: Identifier
+
+    @property
+    def method(self) -> Method:
+        return "POST"
+
+    @property
+    def connector(self) -> str:
+        return self.post
+
+
+class PutStep(CallStep, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Replace in a remote system."""
+
+    put: Identifier
+
+    @property
+    def method(self) -> Method:
+        return "PUT"
+
+    @property
+    def connector(self) -> str:
+        return self.put
+
+
+class PatchStep(CallStep, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Change in a remote system."""
+
+    patch: Identifier
+
+    @property
+    def method(self) -> Method:
+        return "PATCH"
+
+    @property
+    def connector(self) -> str:
+        return self.patch
+
+
+class DeleteStep(CallStep, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Remove from a remote system."""
+
+    delete: Identifier
+
+    @property
+    def method(self) -> Method:
+        return "DELETE"
+
+    @property
+    def connector(self) -> str:
+        return self.delete
+
+
+class Response(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the caller who is still waiting is told."""
+
+    status: int | str = 200
+    headers: dict[str, str] = {}
+    body: Any = None
+    body_as: BodyKind = "json"
+
+
+class RespondStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Answers the hit that began the pass; the pass goes on after it."""
+
+    respond: Response
+
+
+class DecideStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A branch: `then`/`else` on a condition, or `cases`/`default` on the value of an expression."""
+
+    decide: Condition | str
+    then: str = ""
+    else_: str = field(default="", name="else")
+    cases: dict[str, str] = {}
+    default: str = ""
+
+
+class NoteStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An annotation for readers of the file; it never runs."""
+
+    note: str
+
+
+Step = WebhookStep | GetStep | PostStep | PutStep | PatchStep | DeleteStep | RespondStep | DecideStep | NoteStep
+
+KINDS: dict[str, type[StepBase]] = {
+    "webhook": WebhookStep,
+    "get": GetStep,
+    "post": PostStep,
+    "put": PutStep,
+    "patch": PatchStep,
+    "delete": DeleteStep,
+    "respond": RespondStep,
+    "decide": DecideStep,
+    "note": NoteStep,
+}
+"""The key that names a kind → the type that reads such a step."""
+
+
+class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A whole cycle, read from its file; `connectors` holds those of the project too.
+
+    `steps` keep the order in which they were written: each flows to the next one.
+    """
+
+    cycle: Identifier
+    description: str = ""
+    connectors: dict[str, Connector] = {}
+    variables: dict[str, Any] = {}
+    settings: Settings = Settings()
+    steps: dict[str, Step] = {}

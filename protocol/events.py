@@ -1,0 +1,316 @@
+"""The journaled facts: what happened, in the order in which it happened.
+
+Rules of this file, because its bytes outlive the code:
+1. An event is an array tagged by an integer. A tag is never reused; a field is never moved, removed or retyped.
+2. New fields go to the end of their event and have a default, so that old bytes still read.
+3. Recorded is what replay would otherwise have to fetch or guess. Secrets never are.
+4. Every event names its cycle and the instant (`at`, nanoseconds since 1970 UTC) of the input that caused it.
+
+An event's sequence number is its place in the journal and is not stored in it. The number of `TransactionStarted`
+is the transaction's id and the number of `HitAccepted` is the hit's id: an order already names the thing.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+PassStatus = Literal["completed", "held", "failed", "stopped"]
+
+
+class Origin(Struct, frozen=True, array_like=True, gc=False):
+    """The step of another cycle whose link made a hit; the answer to the hit goes back there."""
+
+    cycle: str
+    transaction: int
+    step: str
+    number: int  # The pass of the parent, since one step runs once a pass.
+
+
+class Request(Struct, frozen=True, array_like=True, gc=False):
+    """One outbound request as the step rendered it; the connector's secrets are added when it is sent."""
+
+    connector: str
+    method: str
+    url: str  # Absolute, or a path below the connector's base URL.
+    headers: dict[str, str]
+    body: bytes
+    content_type: str
+    timeout: int  # Nanoseconds.
+
+
+class Event(Struct, frozen=True, array_like=True, gc=False):
+    """What every event carries first."""
+
+    cycle: str
+    at: int
+
+
+class WriterStarted(Event, frozen=True, array_like=True, gc=False, tag=1):
+    """A process took the journal; the cycle is empty, since this is about all of them."""
+
+    epoch: int
+    build: str
+    schema: int
+
+
+class CycleDeployed(Event, frozen=True, array_like=True, gc=False, tag=2):
+    """A definition became the current one; `identifiers` are the webhook identifiers by step."""
+
+    definition: bytes
+    hash: str
+    identifiers: dict[str, str]
+
+
+class CycleStarted(Event, frozen=True, array_like=True, gc=False, tag=3):
+    """The cycle accepts hits."""
+
+
+class CycleStopping(Event, frozen=True, array_like=True, gc=False, tag=4):
+    """The cycle finishes what is in progress and accepts nothing new."""
+
+
+class CycleStopped(Event, frozen=True, array_like=True, gc=False, tag=5):
+    """The cycle accepts no hits; `cut` passes ended for it, `kept` hits wait for a start, `held` holds go on."""
+
+    mode: Literal["stop", "finish"]
+    cut: int
+    kept: int
+    held: int
+
+
+class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
+    """A request to a webhook is ours from now on; its bytes are kept as they came."""
+
+    step: str
+    method: str
+    headers: dict[str, str]
+    query: dict[str, str]
+    body: bytes
+    content_type: str
+    delivery: str  # The sender's name for this delivery, "" when it gave none.
+    digest: str
+    wants_reply: bool
+    depth: int
+    origin: Origin | None = None
+
+
+class HitDuplicated(Event, frozen=True, array_like=True, gc=False, tag=11):
+    """A delivery that had come before came again; it was answered as the first one was."""
+
+    hit: int
+
+
+class HitMatched(Event, frozen=True, array_like=True, gc=False, tag=12):
+    """A hit goes to this transaction; `candidates` are all that matched when there was more than one."""
+
+    hit: int
+    transaction: int
+    candidates: list[int]
+
+
+class HitParked(Event, frozen=True, array_like=True, gc=False, tag=13):
+    """A hit waits: for a transaction that reaches its step (`early`), or for its cycle to start (`stopped`)."""
+
+    hit: int
+    key: list[str]
+    until: int
+    reason: Literal["early", "stopped"]
+
+
+class HitExpired(Event, frozen=True, array_like=True, gc=False, tag=14):
+    """A parked hit waited in vain."""
+
+    hit: int
+
+
+class TransactionStarted(Event, frozen=True, array_like=True, gc=False, tag=20):
+    """A trigger's hit began a transaction, whose id is this event's sequence number."""
+
+    hit: int
+    definition_hash: str
+    depth: int
+    parent: Origin | None = None
+
+
+class PassStarted(Event, frozen=True, array_like=True, gc=False, tag=21):
+    """A hit runs the transaction from a webhook step; the data of the steps after it is dropped."""
+
+    transaction: int
+    hit: int
+    step: str
+    number: int
+
+
+class StepCompleted(Event, frozen=True, array_like=True, gc=False, tag=22):
+    """A step is done; `data` is what later steps see under its id."""
+
+    transaction: int
+    step: str
+    data: dict[str, Any]
+    target: str  # Where the pass goes on.
+
+
+class DecisionTaken(Event, frozen=True, array_like=True, gc=False, tag=23):
+    """A decision chose a branch."""
+
+    transaction: int
+    step: str
+    target: str
+
+
+class TransactionHeld(Event, frozen=True, array_like=True, gc=False, tag=24):
+    """The transaction waits at a mid-cycle webhook for a request whose fields give `key`; 0 means without end."""
+
+    transaction: int
+    step: str
+    key: list[str]
+    until: int
+
+
+class HoldExpired(Event, frozen=True, array_like=True, gc=False, tag=25):
+    """No request came in time; the transaction goes on at `target`."""
+
+    transaction: int
+    step: str
+    target: str
+
+
+class TransactionCompleted(Event, frozen=True, array_like=True, gc=False, tag=26):
+    """The pass came to its end."""
+
+    transaction: int
+
+
+class TransactionFailed(Event, frozen=True, array_like=True, gc=False, tag=27):
+    """A step failed and its policy stops the transaction."""
+
+    transaction: int
+    step: str
+    reason: str
+
+
+class TransactionStopped(Event, frozen=True, array_like=True, gc=False, tag=28):
+    """An order to stop ended the pass in progress."""
+
+    transaction: int
+
+
+class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
+    """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
+
+    transaction: int
+    step: str
+    attempt: int
+    idempotency_key: str
+    request: Request
+    link: tuple[str, str] | None = None
+
+
+class CallAnswered(Event, frozen=True, array_like=True, gc=False, tag=41):
+    """The remote answered; `child` is the transaction a link started, 0 for none."""
+
+    transaction: int
+    step: str
+    attempt: int
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    child: int = 0
+    child_cycle: str = ""
+
+
+class CallFailed(Event, frozen=True, array_like=True, gc=False, tag=42):
+    """No answer came; `phase` says whether the request can have taken effect."""
+
+    transaction: int
+    step: str
+    attempt: int
+    phase: Literal["connect", "sent"]
+    reason: str
+
+
+class CallUnknown(Event, frozen=True, array_like=True, gc=False, tag=43):
+    """The process died between sending and recording; `waits` is true when a person must decide."""
+
+    transaction: int
+    step: str
+    attempt: int
+    waits: bool
+
+
+class CallSettled(Event, frozen=True, array_like=True, gc=False, tag=44):
+    """A person decided what an unknown call shall count as."""
+
+    transaction: int
+    step: str
+    action: Literal["resend", "done", "fail"]
+
+
+class ReplyBuilt(Event, frozen=True, array_like=True, gc=False, tag=60):
+    """The answer to a hit, byte for byte; durable before its first byte leaves."""
+
+    hit: int
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class ReplySent(Event, frozen=True, array_like=True, gc=False, tag=61):
+    """The answer left for the caller who waited."""
+
+    hit: int
+
+
+class ReplyDetached(Event, frozen=True, array_like=True, gc=False, tag=62):
+    """Nobody waits for the answer any more; the transaction goes on."""
+
+    hit: int
+    reason: Literal["gone", "deadline", "restart"]
+
+
+class IncidentRaised(Event, frozen=True, array_like=True, gc=False, tag=70):
+    """Something a person should know; `transaction` is 0 when it is about none."""
+
+    transaction: int
+    step: str
+    kind: str
+    message: str
+    level: Literal["info", "warning", "error"]
+
+
+AnyEvent = (
+    WriterStarted
+    | CycleDeployed
+    | CycleStarted
+    | CycleStopping
+    | CycleStopped
+    | HitAccepted
+    | HitDuplicated
+    | HitMatched
+    | HitParked
+    | HitExpired
+    | TransactionStarted
+    | PassStarted
+    | StepCompleted
+    | DecisionTaken
+    | TransactionHeld
+    | HoldExpired
+    | TransactionCompleted
+    | TransactionFailed
+    | TransactionStopped
+    | CallIntended
+    | CallAnswered
+    | CallFailed
+    | CallUnknown
+    | CallSettled
+    | ReplyBuilt
+    | ReplySent
+    | ReplyDetached
+    | IncidentRaised
+)
+
+SCHEMA = 1  # Of the event set; grows when an event is added.
+
+encode_event = msgspec.msgpack.Encoder().encode
+decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

@@ -1,0 +1,106 @@
+"""The graph of a cycle: what follows each step, and what that means for callers."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from protocol.definition import END, DecideStep, Definition, NoteStep, RespondStep, WebhookStep
+
+
+class Flow(Struct, frozen=True):
+    """The steps as a graph; notes are left out.
+
+    Attributes:
+        trigger: the step that starts transactions, "" when there is none.
+        resolve: the step that really runs when a step is named: notes lead to what follows them.
+        after: what runs after a step that makes no choice.
+        targets: everything that may run right after a step.
+        answers: webhooks from which a pass can reach a respond before it holds.
+    """
+
+    trigger: str
+    resolve: dict[str, str]
+    after: dict[str, str]
+    targets: dict[str, tuple[str, ...]]
+    answers: frozenset[str]
+
+
+def flow(definition: Definition) -> Flow:
+    """The graph of a definition; targets that do not exist are kept as they are written."""
+    steps = definition.steps
+    names = list(steps)
+    written = dict(zip(names, [*names[1:], END], strict=True))
+
+    def runnable(target: str) -> str:
+        seen: set[str] = set()
+        while target in steps and isinstance(steps[target], NoteStep) and target not in seen:
+            seen.add(target)
+            target = steps[target].next or written[target]
+        return target
+
+    after = {name: runnable(steps[name].next or written[name]) for name in names if runnable(name) == name}
+    targets = {name: _targets(definition, name, after[name], runnable) for name in after}
+    first = next((name for name in after), "")
+    trigger = first if first and isinstance(steps[first], WebhookStep) else ""
+    webhooks = [name for name in after if isinstance(steps[name], WebhookStep)]
+    resolve = {name: runnable(name) for name in names}
+    return Flow(
+        trigger, resolve, after, targets, frozenset(name for name in webhooks if _answers(definition, targets, name))
+    )
+
+
+def _targets(definition: Definition, name: str, after: str, runnable: Callable[[str], str]) -> tuple[str, ...]:
+    step = definition.steps[name]
+    match step:
+        case DecideStep():
+            if step.cases:
+                chosen = [*step.cases.values(), step.default or after]
+            else:
+                chosen = [step.then or after, step.else_ or after]
+        case WebhookStep() if step.match and step.hold_for and step.on_timeout not in ("fail", END):
+            chosen = [after, step.on_timeout]
+        case _:
+            chosen = [after]
+    return tuple(dict.fromkeys(runnable(target) for target in chosen))
+
+
+def _answers(definition: Definition, targets: dict[str, tuple[str, ...]], webhook: str) -> bool:
+    """Whether a respond can be reached from a webhook without passing another one."""
+    seen: set[str] = set()
+    ahead = list(targets[webhook])
+    while ahead:
+        name = ahead.pop()
+        step = definition.steps.get(name)
+        if isinstance(step, RespondStep):
+            return True
+        if step is None or isinstance(step, WebhookStep) or name in seen:
+            continue
+        seen.add(name)
+        ahead += targets[name]
+    return False
+
+
+def passless_loop(found: Flow, definition: Definition) -> list[str]:
+    """A loop of steps that passes no webhook, as the names on it; empty when there is none."""
+    state: dict[str, bool] = {}
+    path: list[str] = []
+
+    def visit(name: str) -> list[str]:
+        step = definition.steps.get(name)
+        if step is None or isinstance(step, WebhookStep) or state.get(name) is False:
+            return []
+        if state.get(name):
+            return path[path.index(name) :]
+        state[name] = True
+        path.append(name)
+        for target in found.targets[name]:
+            if loop := visit(target):
+                return loop
+        path.pop()
+        state[name] = False
+        return []
+
+    for name in found.after:
+        if loop := visit(name):
+            return loop
+    return []

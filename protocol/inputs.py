@@ -1,0 +1,189 @@
+"""What may happen to a cycle, as the shell hands it to the core: each becomes events by one turn."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from protocol.events import Origin
+
+
+class Hit(Struct, frozen=True, kw_only=True, gc=False):
+    """A request that reached a webhook, read and checked against the step's contract.
+
+    `key` are the canonical values of the step's `match`, empty for a trigger. `delivery` is "" when the
+    sender gave no name for it.
+    """
+
+    cycle: str
+    step: str
+    at: int
+    method: str
+    headers: dict[str, str]
+    query: dict[str, str]
+    body: bytes
+    content_type: str
+    data: dict[str, Any]
+    key: tuple[str, ...]
+    delivery: str
+    digest: str
+    wants_reply: bool
+    depth: int = 0
+    origin: Origin | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class CallAnswer(Struct, frozen=True, gc=False):
+    """An outbound request was answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    child: int = 0
+    child_cycle: str = ""
+
+
+class CallFailure(Struct, frozen=True, gc=False):
+    """An outbound request brought no answer; `phase` is `connect` when it surely had no effect."""
+
+    phase: Literal["connect", "sent"]
+    reason: str
+
+
+class CallEnded(Struct, frozen=True, gc=False):
+    """The outcome of a call; `attempt` 0 stands for whichever attempt is open (links repeat without harm)."""
+
+    cycle: str
+    at: int
+    transaction: int
+    step: str
+    number: int
+    attempt: int
+    outcome: CallAnswer | CallFailure
+
+
+class HoldDue(Struct, frozen=True, gc=False):
+    """The time of a hold is over."""
+
+    cycle: str
+    at: int
+    transaction: int
+
+
+class Continue(Struct, frozen=True, gc=False):
+    """Passes that one turn left over."""
+
+    cycle: str
+    at: int
+    transaction: int
+
+
+class ParkDue(Struct, frozen=True, gc=False):
+    """The time of a parked hit is over."""
+
+    cycle: str
+    at: int
+    hit: int
+
+
+class Deploy(Struct, frozen=True, gc=False):
+    """Make a definition the current one; identifiers for its webhook steps come with it, since chance is outside."""
+
+    cycle: str
+    at: int
+    definition: bytes
+    hash: str
+    identifiers: dict[str, str]
+
+
+class Start(Struct, frozen=True, gc=False):
+    """Accept hits from now on."""
+
+    cycle: str
+    at: int
+
+
+class Stop(Struct, frozen=True, gc=False):
+    """Accept no hits; `stop` ends passes in progress now, `finish` lets them end first."""
+
+    cycle: str
+    at: int
+    mode: Literal["stop", "finish"]
+
+
+class ReplySettled(Struct, frozen=True, gc=False):
+    """What became of an answer on its way to the caller."""
+
+    cycle: str
+    at: int
+    hit: int
+    fate: Literal["sent", "gone", "deadline"]
+
+
+class Settle(Struct, frozen=True, gc=False):
+    """A person's word on a call whose outcome is unknown."""
+
+    cycle: str
+    at: int
+    transaction: int
+    action: Literal["resend", "done", "fail"]
+
+
+class Recover(Struct, frozen=True, gc=False):
+    """The process restarted: callers who waited are gone, calls in flight have an unknown outcome."""
+
+    cycle: str
+    at: int
+    hits: tuple[int, ...]
+    transactions: tuple[int, ...]
+
+
+Input = Hit | CallEnded | HoldDue | ParkDue | Deploy | Start | Stop | ReplySettled | Settle | Recover | Continue
+
+
+class Accepted(Struct, frozen=True, gc=False):
+    """The hit began a transaction."""
+
+    hit: int
+    transaction: int
+
+
+class Resumed(Struct, frozen=True, gc=False):
+    """The hit runs a transaction from a mid-cycle webhook; `candidates` when several matched."""
+
+    hit: int
+    transaction: int
+    candidates: tuple[int, ...] = ()
+
+
+class Parked(Struct, frozen=True, gc=False):
+    """The hit waits until that instant."""
+
+    hit: int
+    until: int
+
+
+class Duplicate(Struct, frozen=True, gc=False):
+    """The delivery came before, as this hit."""
+
+    hit: int
+
+
+class Refused(Struct, frozen=True, gc=False):
+    """Nothing was accepted; the status and words of the answer."""
+
+    status: int
+    title: str
+    detail: str
+
+
+class Receipt(Struct, frozen=True, gc=False):
+    """What an order to start, stop, finish, deploy or settle did."""
+
+    status: str
+    cut: int = 0
+    kept: int = 0
+    held: int = 0
+    resumed: int = 0
+
+
+Verdict = Accepted | Resumed | Parked | Duplicate | Refused | Receipt | None

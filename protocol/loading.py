@@ -1,0 +1,238 @@
+"""Cycle files read: YAML 1.2, JSON or TOML into definitions, with the line of every fault.
+
+The text is given, not read from disk here. A definition has one canonical encoding, so that its hash names it.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from protocol.convert import ShapeFault, convert_struct
+from protocol.definition import KINDS, CallStep, Connector, Definition, MethodFields, Settings, Step, WebhookStep
+from protocol.fields import spec_of
+
+FILE_BYTES_MAX = 1 << 20  # Of one cycle file; the largest real one has 60 KiB.
+NESTING_MAX = 40  # Levels of a file.
+VALUES_MAX = 100_000  # Values of one file, aliases counted as often as they are used: bounds alias bombs.
+CONNECTOR_FILES = ("connectors.yaml", "connectors.yml")
+
+
+class Source(Struct, frozen=True):
+    """A file of a project: its name and its text."""
+
+    name: str
+    text: str
+
+
+class CheckFault(Struct, frozen=True):
+    """One fault of a project."""
+
+    file: str
+    line: int  # 1-based.
+    step: str
+    rule: str
+    found: str
+    nearest: str = ""
+
+    def __str__(self) -> str:
+        step = f" step {self.step}:" if self.step else ""
+        found = f", found {self.found}" if self.found else ""
+        nearest = f" (did you mean {self.nearest}?)" if self.nearest else ""
+        return f"{self.file}:{self.line}:{step} {self.rule}{found}{nearest}"
+
+
+class Place(Struct, frozen=True):
+    """Where a definition was read: lines by the path of keys that leads to a value."""
+
+    file: str
+    lines: dict[tuple[str, ...], int]
+
+    def fault(self, path: tuple[str, ...], rule: str, found: str = "", nearest: str = "") -> CheckFault:
+        """A fault at a path, at the line of the nearest part of it that is in the file."""
+        known = path
+        while known and known not in self.lines:
+            known = known[:-1]
+        step = path[1] if len(path) > 1 and path[0] == "steps" else ""
+        where = ".".join(path[2:] if step else path)
+        return CheckFault(self.file, self.lines.get(known, 1), step, f"{where} {rule}".strip(), found, nearest)
+
+
+class Loaded(Struct, frozen=True):
+    """The definitions of a project by name, where they stand, and what is wrong with their shape."""
+
+    definitions: dict[str, Definition]
+    places: dict[str, Place]
+    faults: list[CheckFault]
+
+
+def load(sources: Sequence[Source]) -> Loaded:
+    """Read every file of a project; a file with faults gives no definition."""
+    faults: list[CheckFault] = []
+    shared: dict[str, Connector] = {}
+    files: list[tuple[dict[str, Any], Place]] = []
+    for source in sources:
+        data, place, fault = _parse(source)
+        if fault is not None:
+            faults.append(fault)
+        elif source.name in CONNECTOR_FILES:
+            shared, found = _connectors(data.get("connectors", data), ())
+            faults += [place.fault(one.path, one.rule, one.found, one.nearest) for one in found]
+        else:
+            files.append((data, place))
+    definitions: dict[str, Definition] = {}
+    places: dict[str, Place] = {}
+    for data, place in files:
+        definition, found = _definition(data, shared)
+        faults += [place.fault(one.path, one.rule, one.found, one.nearest) for one in found]
+        if definition is None:
+            continue
+        if definition.cycle in definitions:
+            other = places[definition.cycle].file
+            faults.append(place.fault(("cycle",), f"is the name of the cycle in {other} too", definition.cycle))
+            continue
+        definitions[definition.cycle], places[definition.cycle] = definition, place
+    return Loaded(definitions, places, faults)
+
+
+def load_project(sources: Sequence[Source]) -> tuple[dict[str, Definition], list[CheckFault]]:
+    """Read every file of a project: definitions by name, and the faults of shape."""
+    loaded = load(sources)
+    return loaded.definitions, loaded.faults
+
+
+def encode_definition(definition: Definition) -> bytes:
+    """The canonical JSON of a definition."""
+    return msgspec.json.encode(definition)
+
+
+def decode_definition(packed: bytes) -> Definition:
+    """Read canonical JSON; raises `ValueError` when it is none of ours."""
+    definition, faults = _definition(msgspec.json.decode(packed), {})
+    if definition is None:
+        raise ValueError(f"a journaled definition has faults: {faults[0].rule} at {faults[0].path}")
+    return definition
+
+
+def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition | None, list[ShapeFault]]:
+    steps_data = data.get("steps")
+    head = {key: value for key, value in data.items() if key not in ("steps", "connectors", "settings")}
+    definition, faults = convert_struct(head, Definition, ())
+    connectors, more = _connectors(data.get("connectors") or {}, ("connectors",))
+    faults += more
+    settings, more = convert_struct(data.get("settings") or {}, Settings, ("settings",))
+    faults += more
+    if not isinstance(steps_data, dict) or not steps_data:
+        return None, [*faults, ShapeFault(("steps",), "must be a mapping of steps", type(steps_data).__name__)]
+    steps: dict[str, Step] = {}
+    for name, step_data in steps_data.items():
+        step, more = _step(str(name), step_data)
+        faults += more
+        if step is not None:
+            steps[str(name)] = step
+    if faults:
+        return None, faults
+    connectors = {**shared, **connectors}
+    inherited = {name: _inherit(step, connectors) for name, step in steps.items()}
+    return msgspec.structs.replace(definition, connectors=connectors, settings=settings, steps=inherited), []
+
+
+def _connectors(data: Any, path: tuple[str, ...]) -> tuple[dict[str, Connector], list[ShapeFault]]:
+    if not isinstance(data, dict):
+        return {}, [ShapeFault(path, "must be a mapping of connectors", type(data).__name__)]
+    found: dict[str, Connector] = {}
+    faults: list[ShapeFault] = []
+    for name, said in data.items():
+        connector, more = convert_struct(said or {}, Connector, (*path, str(name)))
+        faults += more
+        if connector is not None:
+            found[str(name)] = connector
+    return found, faults
+
+
+def _step(name: str, data: Any) -> tuple[Any, list[ShapeFault]]:
+    path = ("steps", name)
+    if not isinstance(data, dict):
+        return None, [ShapeFault(path, "must be a mapping", type(data).__name__)]
+    kinds = [key for key in data if key in KINDS]
+    if len(kinds) != 1:
+        found = ", ".join(kinds) or ", ".join(map(str, data)) or "nothing"
+        return None, [ShapeFault(path, f"needs exactly one kind of {', '.join(KINDS)}", found)]
+    return convert_struct(data, KINDS[kinds[0]], path)
+
+
+def _inherit(step: Step, connectors: Mapping[str, Connector]) -> Step:
+    """Give a step the fields that its connector declares for its method; the step's own win."""
+    if not isinstance(step, WebhookStep | CallStep):
+        return step
+    name = step.webhook if isinstance(step, WebhookStep) else step.connector
+    method = "webhook" if isinstance(step, WebhookStep) else step.method.lower()
+    declared = getattr(connectors.get(name), method, None)
+    fields = {**(declared.fields if isinstance(declared, MethodFields) else {}), **step.fields}
+    return msgspec.structs.replace(step, fields={where: spec_of(field) for where, field in fields.items()})
+
+
+def _parse(source: Source) -> tuple[dict[str, Any], Place, CheckFault | None]:
+    lines: dict[tuple[str, ...], int] = {}
+    place = Place(source.name, lines)
+    if len(source.text.encode()) > FILE_BYTES_MAX:
+        return {}, place, place.fault((), f"a file has at most {FILE_BYTES_MAX} bytes")
+    try:
+        raw = _read(source)
+        data = _plain(raw, (), lines, [0])
+    except YAMLError as fault:
+        mark = getattr(fault, "problem_mark", None)
+        line = 1 if mark is None else int(mark.line) + 1
+        problem = getattr(fault, "problem", None) or str(fault).split("\n", 1)[0]
+        return {}, place, CheckFault(source.name, line, "", f"is not YAML: {problem}", "")
+    except (ValueError, RecursionError) as fault:
+        return {}, place, place.fault((), f"can not be read: {str(fault)[:200]}")
+    if not isinstance(data, dict):
+        return {}, place, place.fault((), "a cycle file is a mapping", type(data).__name__)
+    return data, place, None
+
+
+def _read(source: Source) -> Any:
+    if source.name.endswith(".json"):
+        return json.loads(source.text)
+    if source.name.endswith(".toml"):
+        return tomllib.loads(source.text)
+    yaml = YAML(typ="rt", pure=True)
+    yaml.allow_duplicate_keys = False
+    return yaml.load(StringIO(source.text))
+
+
+def _plain(value: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], count: list[int]) -> Any:
+    """A parsed value as plain data, noting the line of every key."""
+    count[0] += 1
+    if count[0] > VALUES_MAX or len(path) > NESTING_MAX:
+        raise ValueError(f"a file has at most {VALUES_MAX} values in {NESTING_MAX} levels")
+    if isinstance(value, CommentedMap | dict):
+        for key in value:
+            if isinstance(value, CommentedMap):
+                lines[*path, str(key)] = int(value.lc.key(key)[0]) + 1
+        return {str(key): _plain(item, (*path, str(key)), lines, count) for key, item in value.items()}
+    if isinstance(value, CommentedSeq | list):
+        return [_plain(item, (*path, str(index)), lines, count) for index, item in enumerate(_items(value))]
+    return _scalar(value)
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return list(value)
+
+
+def _scalar(value: Any) -> Any:
+    """Ruamel's scalars as Python's own; dates as the text they were written as."""
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value.isoformat() if hasattr(value, "isoformat") else bool(value)

@@ -1,0 +1,82 @@
+"""The state kept in plain dicts: what replay folds into, and what tests look at."""
+
+from bisect import bisect_left, insort
+
+from protocol.loading import decode_definition
+from protocol.program import Program, compile_program
+from protocol.state import (
+    CycleRow,
+    DefinitionRow,
+    HitRow,
+    IncidentRow,
+    IndexName,
+    Row,
+    TransactionRow,
+)
+
+
+class MemoryState:
+    """A `State` of dicts; cost grows with everything that ever happened."""
+
+    def __init__(self) -> None:
+        self.cycles: dict[str, CycleRow] = {}
+        self.definitions: dict[str, DefinitionRow] = {}
+        self.transactions: dict[int, TransactionRow] = {}
+        self.hits: dict[int, HitRow] = {}
+        self.incidents: dict[int, IncidentRow] = {}
+        self._programs: dict[str, Program] = {}
+        self._index: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+
+    def cycle(self, name: str) -> CycleRow:
+        return self.cycles[name]
+
+    def program(self, definition_hash: str) -> Program:
+        program = self._programs.get(definition_hash)
+        if program is None:
+            definition = decode_definition(self.definitions[definition_hash].definition)
+            program = self._programs[definition_hash] = compile_program(definition, definition_hash)
+        return program
+
+    def transaction(self, transaction: int) -> TransactionRow:
+        return self.transactions[transaction]
+
+    def hit(self, hit: int) -> HitRow:
+        return self.hits[hit]
+
+    def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
+        return self._index.get((index, key), [])[:limit]
+
+    def find_latest(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
+        return self._index.get((index, key), [])[: -limit - 1 : -1]
+
+    def running(self, cycle: str) -> list[int]:
+        rows = self.transactions.values()
+        return [row.id for row in rows if row.cycle == cycle and row.status == "running"]
+
+    def save(self, row: Row) -> None:
+        match row:
+            case CycleRow():
+                self.cycles[row.name] = row
+            case DefinitionRow():
+                self.definitions[row.hash] = row
+            case HitRow():
+                self.hits[row.id] = row
+            case TransactionRow():
+                self.transactions[row.id] = row
+            case IncidentRow():
+                self.incidents[row.id] = row
+
+    def entries(self) -> list[tuple[str, tuple[str, ...], list[int]]]:
+        """Every index entry: the index, the key and the ids filed under it."""
+        return [(name, key, ids) for (name, key), ids in self._index.items() if ids]
+
+    def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
+        ids = self._index.setdefault((index, key), [])
+        place = bisect_left(ids, row_id)
+        if place == len(ids) or ids[place] != row_id:
+            insort(ids, row_id)
+
+    def unfile(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
+        ids = self._index.get((index, key), [])
+        if row_id in ids:
+            ids.remove(row_id)

@@ -1,0 +1,237 @@
+"""A definition made ready to run: contracts, templates and conditions compiled once per version.
+
+A program is derived from a definition alone, so it is never stored: the definition's hash names it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import UNSET, Struct
+
+from protocol.canonical import canonical
+from protocol.conditions import compile_condition
+from protocol.definition import (
+    END,
+    BodyKind,
+    CallStep,
+    Connector,
+    DecideStep,
+    Definition,
+    FieldType,
+    Policy,
+    RespondStep,
+    WebhookStep,
+)
+from protocol.duration import parse_duration
+from protocol.expression import Expression, Template, compile_expression, compile_template
+from protocol.fields import Contract
+from protocol.flow import flow
+from protocol.loading import encode_definition
+
+SCOPE_NAMES = ("vars", "cycle", "transaction", "hit", "last_success")
+COLLECTED_NS = parse_duration("24 hours")  # A hit for a stopped cycle waits a day, as the contract promises.
+LINK_PREFIX = "cycle:"
+_HIT = re.compile(rb"\bhit\b")
+
+Scope = Mapping[str, Any]
+
+
+class MatchPair(Struct, frozen=True):
+    """One pair of `match`: a location in the request and the value of an earlier step it must equal."""
+
+    location: str
+    path: Expression  # Reads the location from the request's own data.
+    type: FieldType
+    earlier: Expression
+
+
+class WebhookPlan(Struct, frozen=True):
+    """A webhook step, ready to run; lengths are nanoseconds."""
+
+    step: WebhookStep
+    contract: Contract
+    match: tuple[MatchPair, ...]
+    park: int
+    hold: int  # 0 is without end.
+    answer_within: int
+    window: int
+    on_timeout: str  # A step, `end` or `fail`.
+    answers: bool  # Whether a pass from here can reach a respond before it holds.
+    after: str
+
+    def key(self, data: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """The canonical values a request carries for `match`; None when one is null, missing or empty."""
+        values = [canonical(lookup(pair.path, data), pair.type) for pair in self.match]
+        return None if None in values else tuple(value for value in values if value is not None)
+
+    def key_of(self, scope: Scope) -> tuple[str, ...] | None:
+        """The canonical values the earlier steps give; None when one is null, missing or empty."""
+        values = [canonical(pair.earlier.evaluate(scope), pair.type) for pair in self.match]
+        return None if None in values else tuple(value for value in values if value is not None)
+
+
+class CallPlan(Struct, frozen=True):
+    """A step that calls a remote system, ready to run; the timeout is nanoseconds."""
+
+    step: CallStep
+    connector: Connector
+    contract: Contract
+    url: Template
+    query: Template
+    headers: Template
+    body: Template
+    body_as: BodyKind
+    timeout: int
+    safe_to_repeat: bool
+    link: tuple[str, str] | None
+    policy: Policy
+    after: str
+
+
+class RespondPlan(Struct, frozen=True):
+    """A step that answers the caller, ready to run."""
+
+    status: Template
+    headers: Template
+    body: Template
+    body_as: BodyKind
+    policy: Policy
+    after: str
+
+
+class DecidePlan(Struct, frozen=True):
+    """A branch, ready to run: `choose` gives the id of the next step."""
+
+    choose: Callable[[Scope], str]
+    policy: Policy
+    after: str
+
+
+Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan
+
+
+class Program(Struct, frozen=True):
+    """One version of a cycle, ready to run."""
+
+    definition: Definition
+    hash: str
+    trigger: str
+    plans: dict[str, Plan]
+    mentions_hit: bool  # Whether any text of the definition may read the request itself.
+
+    def webhook(self, step: str) -> WebhookPlan:
+        """The plan of a webhook step; `KeyError` when there is no such webhook in this version."""
+        plan = self.plans[step]
+        if not isinstance(plan, WebhookPlan):
+            raise KeyError(step)
+        return plan
+
+
+def lookup(path: Expression, data: Mapping[str, Any]) -> Any:
+    """The value at a location of a request, None where it leads nowhere."""
+    try:
+        return path.evaluate({"request": data})
+    except ValueError:
+        return None
+
+
+def compile_program(definition: Definition, definition_hash: str) -> Program:
+    """Make a definition ready to run.
+
+    Raises:
+        ValueError: the definition has a fault that `check` reports; a deployed one has none.
+    """
+    flows = flow(definition)
+    names = frozenset(definition.steps) | frozenset(SCOPE_NAMES)
+    plans: dict[str, Plan] = {}
+    for name, step in definition.steps.items():
+        after = flows.after.get(name, END)
+        policy = definition.settings.on_error if step.on_error is UNSET else step.on_error
+        match step:
+            case WebhookStep():
+                plans[name] = _webhook(step, names, after, flows.resolve, answers=name in flows.answers)
+            case CallStep():
+                plans[name] = _call(step, definition.connectors[step.connector], names, after, policy)
+            case RespondStep(respond=said):
+                plans[name] = RespondPlan(
+                    compile_template(said.status, names),
+                    compile_template(said.headers, names),
+                    compile_template(said.body, names),
+                    said.body_as,
+                    policy,
+                    after,
+                )
+            case DecideStep():
+                plans[name] = DecidePlan(_chooser(step, names, after, flows.resolve), policy, after)
+            case _:
+                continue  # A note never runs.
+    mentions_hit = _HIT.search(encode_definition(definition)) is not None
+    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit)
+
+
+def _webhook(
+    step: WebhookStep, names: frozenset[str], after: str, resolve: Mapping[str, str], *, answers: bool
+) -> WebhookPlan:
+    contract = Contract(step.fields)
+    pairs = tuple(
+        MatchPair(
+            location,
+            compile_expression(f"request.{location}", {"request"}),
+            contract.type_at(location),
+            compile_expression(earlier, names),
+        )
+        for location, earlier in step.match.items()
+    )
+    return WebhookPlan(
+        step,
+        contract,
+        pairs,
+        parse_duration(step.park),
+        0 if step.hold_for is UNSET else parse_duration(step.hold_for),
+        parse_duration(step.answer_within),
+        0 if step.dedupe == "off" else parse_duration(step.dedupe.window),
+        resolve.get(step.on_timeout, step.on_timeout),
+        answers,
+        after,
+    )
+
+
+def _call(step: CallStep, connector: Connector, names: frozenset[str], after: str, policy: Policy) -> CallPlan:
+    link = None
+    if step.url.startswith(LINK_PREFIX):
+        target, _, webhook = step.url.removeprefix(LINK_PREFIX).partition("/")
+        link = (target, webhook)
+    repeat = step.safe_to_repeat
+    return CallPlan(
+        step,
+        connector,
+        Contract(step.fields),
+        compile_template(step.url or step.path, names),
+        compile_template(step.query, names),
+        compile_template(step.headers, names),
+        compile_template(step.body, names),
+        step.body_as,
+        parse_duration(connector.timeout if step.timeout is UNSET else step.timeout),
+        True if repeat is UNSET else repeat in (True, "yes"),
+        link,
+        policy,
+        after,
+    )
+
+
+def _chooser(step: DecideStep, names: frozenset[str], after: str, resolve: Mapping[str, str]) -> Callable[[Scope], str]:
+    if step.cases and isinstance(step.decide, str):
+        value = compile_expression(step.decide, names)
+        default = resolve.get(step.default, step.default) or after
+        cases = {case: resolve.get(target, target) for case, target in step.cases.items()}
+
+        def switch(scope: Scope) -> str:
+            text = canonical(value.evaluate(scope), "text")
+            return cases.get(text, default) if text is not None else default
+
+        return switch
+    holds = compile_condition(step.decide, names)
+    then = resolve.get(step.then, step.then) or after
+    otherwise = resolve.get(step.else_, step.else_) or after
+    return lambda scope: then if holds(scope) else otherwise

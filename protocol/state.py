@@ -1,0 +1,179 @@
+"""The state that folding the journal gives: rows, and the few indexes by which the core finds them.
+
+`State` is a seam. `protocol.memory.MemoryState` keeps all rows in dicts (replay, tests); the runtime's store keeps
+hot rows in memory and the rest in SQLite. One conformance suite holds both to the same behaviour.
+
+Rows are changed only by `protocol.evolve`, in place: it changes a row and then saves it, which marks it as changed
+since the last checkpoint.
+"""
+
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from protocol.events import Origin, Request
+from protocol.program import Program
+
+TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
+HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired"]
+CycleStatus = Literal["running", "stopping", "stopped"]
+ReplyFate = Literal["none", "waiting", "sent", "gone", "deadline", "restart"]
+
+
+class Reply(Struct, frozen=True, array_like=True, gc=False):
+    """An answer to a caller: what leaves on the wire, and what a repeated delivery is given again."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class CycleRow(Struct, gc=False, array_like=True):
+    """One cycle: its current definition, its status and its counts."""
+
+    name: str
+    status: CycleStatus = "stopped"
+    definition_hash: str = ""
+    identifiers: dict[str, str] = {}
+    running: int = 0
+    held: int = 0
+    completed: int = 0
+    failed: int = 0
+    stopped: int = 0
+    parked: int = 0
+
+
+class DefinitionRow(Struct, gc=False, array_like=True):
+    """One version of a cycle, by content hash, as canonical JSON."""
+
+    hash: str
+    definition: bytes
+
+
+class HitRow(Struct, gc=False, array_like=True):
+    """One accepted request. Its body and headers are kept until its pass has ended; the journal keeps them on."""
+
+    id: int
+    cycle: str
+    step: str
+    at: int
+    method: str
+    headers: dict[str, str]
+    query: dict[str, str]
+    body: bytes
+    content_type: str
+    delivery: str
+    digest: str
+    wants_reply: bool
+    depth: int
+    origin: Origin | None = None
+    status: HitStatus = "new"
+    key: list[str] = []
+    until: int = 0
+    transaction: int = 0
+    number: int = 0
+    candidates: list[int] = []
+    parked: bool = False  # Whether its caller was told `parked`; a repeat is told so too.
+    reply: Reply | None = None
+    fate: ReplyFate = "none"
+
+
+class OpenCall(Struct, gc=False, array_like=True):
+    """The outbound request of a running pass: in flight, or unknown and waiting for a person."""
+
+    step: str
+    attempt: int
+    idempotency_key: str
+    request: Request
+    link: tuple[str, str] | None
+    unknown: bool = False
+
+
+class TransactionRow(Struct, gc=False, array_like=True):
+    """One traversal of a cycle: where it is and the data of every step it ran, in the order they ran."""
+
+    id: int
+    cycle: str
+    definition_hash: str
+    created: int
+    updated: int
+    depth: int
+    parent: Origin | None
+    status: TransactionStatus = "running"
+    step: str = ""
+    number: int = 0  # Of the latest pass; the first is 1.
+    hit: int = 0  # The hit that began the latest pass.
+    data: dict[str, dict[str, Any]] = {}
+    reached: dict[str, list[str]] = {}  # Mid-cycle webhooks reached, with the key each matches by.
+    queue: list[int] = []  # Hits whose passes come after the one in progress, in order of arrival.
+    until: int = 0  # When the hold expires; 0 is never.
+    call: OpenCall | None = None
+    reason: str = ""
+    children: list[str] = []
+    events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+
+
+class IncidentRow(Struct, gc=False, array_like=True):
+    """One thing a person should know."""
+
+    id: int
+    cycle: str
+    at: int
+    transaction: int
+    step: str
+    kind: str
+    message: str
+    level: str
+
+
+Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow
+IndexName = Literal["reached", "parked", "delivery", "collected"]
+
+
+def transaction_name(cycle: str, transaction: int) -> str:
+    """The id people see: the cycle and the sequence number of the event that started it."""
+    return f"{cycle}-{transaction}"
+
+
+class State(Protocol):
+    """What the core may ask and change. Look-ups of a row that does not exist raise `KeyError`."""
+
+    def cycle(self, name: str) -> CycleRow:
+        """The row of a cycle."""
+        ...
+
+    def program(self, definition_hash: str) -> Program:
+        """The compiled definition of that content hash."""
+        ...
+
+    def transaction(self, transaction: int) -> TransactionRow:
+        """The row of a transaction."""
+        ...
+
+    def hit(self, hit: int) -> HitRow:
+        """The row of a hit."""
+        ...
+
+    def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
+        """The first `limit` ids filed under a key, in ascending order of id."""
+        ...
+
+    def find_latest(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
+        """The last `limit` ids filed under a key, in descending order of id."""
+        ...
+
+    def running(self, cycle: str) -> list[int]:
+        """The transactions whose pass is in progress, in ascending order."""
+        ...
+
+    def save(self, row: Row) -> None:
+        """Keep a row that is new or was changed."""
+        ...
+
+    def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
+        """File an id under a key; filing it twice is filing it once."""
+        ...
+
+    def unfile(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
+        """Take an id away from a key; absent ids are no error."""
+        ...

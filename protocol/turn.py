@@ -1,0 +1,78 @@
+"""A turn: one input becomes events, and the state is already what they make of it.
+
+`emit` is the only way to change anything during a turn: it numbers an event, folds it, and keeps it. So what is
+decided next always sees the state that replay will see, and a turn can not disagree with its own record.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from protocol.bodies import read_body
+from protocol.events import AnyEvent, IncidentRaised
+from protocol.evolve import evolve
+from protocol.inputs import Verdict
+from protocol.program import Program
+from protocol.state import State, TransactionRow, transaction_name
+
+
+class Decision(Struct, frozen=True):
+    """What a turn brought: events in order, the first of them numbered `seq`, and a verdict for who asked."""
+
+    seq: int
+    events: list[AnyEvent]
+    verdict: Verdict
+    unfinished: tuple[int, ...]  # Transactions with passes left for another turn.
+
+
+class Turn:
+    """One turn of a cycle's actor."""
+
+    def __init__(self, state: State, cycle: str, at: int, seq: int) -> None:
+        self.state = state
+        self.cycle = cycle
+        self.at = at
+        self.seq = seq
+        self.events: list[AnyEvent] = []
+        self.unrouted: list[int] = []  # Hits whose transaction failed before their pass began.
+        self.unfinished: list[int] = []
+
+    def emit(self, event: AnyEvent) -> int:
+        """Number an event, fold it into the state and keep it; returns its sequence number."""
+        seq = self.seq + len(self.events)
+        evolve(self.state, event, seq)
+        self.events.append(event)
+        return seq
+
+    def incident(self, transaction: int, step: str, kind: str, message: str, level: Any = "error") -> None:
+        """Record something a person should know."""
+        self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level))
+
+    def program(self, row: TransactionRow) -> Program:
+        """The version of the cycle that a transaction runs."""
+        return self.state.program(row.definition_hash)
+
+
+def scope(turn: Turn, row: TransactionRow, program: Program) -> dict[str, Any]:
+    """The names an expression sees: the steps' data, and the few things around it.
+
+    The request's body is read again only for a definition that mentions `hit`: reading costs microseconds per KiB.
+    """
+    names: dict[str, Any] = dict(row.data)
+    names["vars"] = program.definition.variables
+    names["cycle"] = row.cycle
+    names["transaction"] = {
+        "id": transaction_name(row.cycle, row.id),
+        "started": row.created // 1_000_000,
+        "pass": row.number,
+    }
+    names["last_success"] = None
+    if program.mentions_hit:
+        hit = turn.state.hit(row.hit)
+        names["hit"] = {
+            "headers": hit.headers,
+            "query": hit.query,
+            "received": hit.at // 1_000_000,
+            "body": read_body(hit.body, hit.content_type, lenient=True),
+        }
+    return names

@@ -1,0 +1,40 @@
+"""Verdicts as answers: what a caller is told at once, over HTTP and over links alike."""
+
+from collections.abc import Callable
+from typing import Any
+
+from protocol.answers import json_reply, problem
+from protocol.inputs import Accepted, Parked, Refused, Resumed, Verdict
+from protocol.state import HitRow, Reply, State, transaction_name
+
+
+def first_verdict(state: State, hit: HitRow) -> Verdict:
+    """What the first delivery of a hit was told, so that a repeat is told the same."""
+    if hit.parked:
+        return Parked(hit.id, hit.until)
+    row = state.transaction(hit.transaction)
+    if state.program(row.definition_hash).webhook(hit.step).match:
+        return Resumed(hit.id, hit.transaction, tuple(hit.candidates))
+    return Accepted(hit.id, hit.transaction)
+
+
+def verdict_reply(state: State, verdict: Verdict, status_url: Callable[[int], str]) -> Reply:
+    """The answer that a verdict is; `status_url` gives the address at which a hit can be followed."""
+    match verdict:
+        case Refused(status=status, title=title, detail=detail):
+            headers = {"retry-after": "1"} if status == 503 else None
+            return problem(status, title, detail, headers=headers)
+        case Parked(hit=hit, until=until):
+            body: dict[str, Any] = {"status": "parked", "hit": hit, "until": until // 1_000_000}
+        case Accepted(hit=hit, transaction=transaction):
+            name = transaction_name(state.hit(hit).cycle, transaction)
+            body = {"status": "accepted", "transaction": name, "hit": hit}
+        case Resumed(hit=hit, transaction=transaction, candidates=candidates):
+            cycle = state.hit(hit).cycle
+            body = {"status": "resumed", "transaction": transaction_name(cycle, transaction), "hit": hit}
+            if candidates:
+                body["ambiguous"] = [transaction_name(cycle, one) for one in candidates]
+        case _:
+            return json_reply(200, verdict)
+    url = status_url(hit)
+    return json_reply(202, {**body, "status_url": url}, {"location": url})

@@ -1,0 +1,88 @@
+"""Settings of a server: `cyclewright.toml` beside the cycles, and what the command line overrides.
+
+Every bound of the runtime is here, with its unit and the reason for its default.
+"""
+
+import os
+import secrets
+import tomllib
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from protocol.duration import parse_duration
+
+TOKEN_VARIABLE = "CYCLEWRIGHT_TOKEN"  # noqa: S105 - The name of a variable, not a secret.
+TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
+KEY_FILE = "status.key"
+JOURNAL_FOLDER = "journal"
+STORE_FILE = "store.sqlite"
+
+
+class ConfigError(Exception):
+    """The operator's fault: a setting is unknown, of the wrong type or out of range."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `cyclewright.toml` may say."""
+
+    bind: str = "127.0.0.1:8080"
+    public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
+    data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
+    body_bytes_max: int = 1 << 20  # Webhook bodies; payloads of known senders stay below 256 KiB.
+    header_bytes_max: int = 16 << 10  # As nginx and Node allow by default.
+    mailbox_items_max: int = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
+    mailbox_bytes_max: int = 64 << 20  # Their bodies.
+    running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
+    grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
+    segment_bytes: int = 64 << 20  # Of a journal segment.
+
+    @property
+    def grace_ns(self) -> int:
+        """The grace period in nanoseconds."""
+        return parse_duration(self.grace)
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """The address to bind; raises `ConfigError` when it is none."""
+        host, _, port = self.bind.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65_535:
+            raise ConfigError(f"bind is HOST:PORT, such as 127.0.0.1:8080, not {self.bind!r}")
+        return host.strip("[]"), int(port)
+
+
+def load_settings(project: Path, *, bind: str | None = None, data: Path | None = None) -> Settings:
+    """Read the settings of a project folder; a missing file means the defaults.
+
+    Raises:
+        ConfigError: the file is not TOML or holds a setting that is unknown or wrong.
+    """
+    path = project / "cyclewright.toml"
+    try:
+        said = tomllib.loads(path.read_text()) if path.exists() else {}
+        if bind is not None:
+            said["bind"] = bind
+        said["data"] = str(data) if data is not None else str(project / said.get("data", Settings().data))
+        settings = msgspec.convert(said, Settings)
+        settings.host_port  # noqa: B018 - Reading it checks it.
+        settings.grace_ns  # noqa: B018 - The same.
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
+        raise ConfigError(f"{path.name}: {fault}") from None
+    return settings
+
+
+def secret_file(path: Path) -> str:
+    """The secret kept in a file of mode 0600, made at the first call: 256 random bits as hexadecimal digits."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = path.with_suffix(".new")
+        partial.touch(mode=0o600)
+        partial.write_text(secrets.token_hex(32))
+        partial.replace(path)
+    return path.read_text().strip()
+
+
+def admin_token(data: Path) -> str:
+    """The token of the API: from the environment, else from its file beside the journal."""
+    return os.environ.get(TOKEN_VARIABLE) or secret_file(data / TOKEN_FILE)

@@ -1,0 +1,150 @@
+"""The Quart-Trio application: webhooks, status, health and the API, over one engine.
+
+A request becomes a hit by `protocol.admission`, a verdict by the engine, and an answer here. Errors of every kind
+leave as problem details (RFC 9457), never as a traceback.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+from msgspec import json
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from protocol.admission import Incoming, admit, preferences
+from protocol.answers import DUPLICATE_HEADER, problem
+from protocol.inputs import Duplicate, Hit
+from protocol.state import Reply
+from runtime.door.api import add_api
+from runtime.door.door import Door, as_response, not_ready
+from runtime.engine import Engine
+from runtime.ticket import Overloaded, Ticket
+
+WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
+
+
+def make_app(door: Door) -> QuartTrio:
+    """The application; its routes read everything through the door."""
+    app = QuartTrio("cyclewright", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = door.settings.body_bytes_max
+    app.config["BODY_TIMEOUT"] = 30  # Seconds for a whole body; the slowest known senders need 10.
+
+    @app.errorhandler(HTTPException)
+    async def http_error(fault: HTTPException) -> Response:
+        status = fault.code or 500
+        headers = {"allow": ", ".join(fault.valid_methods or ())} if status == 405 else {}  # type: ignore[attr-defined]  # Only MethodNotAllowed is a 405.
+        return as_response(problem(status, fault.name, fault.description or "", headers=headers))
+
+    @app.errorhandler(Exception)
+    async def our_error(fault: Exception) -> Response:
+        log.error("request failed", fault=type(fault).__name__, exc_info=fault)
+        return as_response(problem(500, "Internal error", "the server failed; its log says how"))
+
+    @app.route("/webhook/<identifier>", methods=WEBHOOK_METHODS)
+    async def webhook(identifier: str) -> Response:
+        return await _webhook(door, identifier)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return Response(b'{"status":"alive"}', 200, content_type="application/json")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        refusal = not_ready(door)
+        if refusal is not None:
+            return as_response(refusal)
+        return Response(b'{"status":"ready"}', 200, content_type="application/json")
+
+    add_api(app, door)
+    return app
+
+
+async def _webhook(door: Door, identifier: str) -> Response:
+    refusal = not_ready(door)
+    if refusal is not None:
+        return as_response(refusal)
+    engine = door.engine
+    assert engine is not None, "a ready door has an engine"  # noqa: S101 - Our own invariant.
+    route = door.route(identifier)
+    if route is None:
+        return as_response(problem(404, "No such webhook", "no cycle has this identifier"))
+    row = engine.state.cycle(route.cycle)
+    incoming = Incoming(
+        method=request.method,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        query=request.args.to_dict(),
+        body=await request.get_data(),
+        at=engine.clock(),
+    )
+    admitted = admit(engine.state.program(row.definition_hash), route.step, incoming)
+    if isinstance(admitted, Reply):
+        return as_response(admitted)
+    return await deliver(engine, admitted)
+
+
+async def deliver(engine: Engine, hit: Hit) -> Response:
+    """Put a hit to its cycle and answer: at once, or by what the pass responds."""
+    try:
+        ticket = engine.accept(hit)
+    except Overloaded as full:
+        headers = {"retry-after": str(full.retry_after)}
+        return as_response(problem(503, "Overloaded", str(full), headers=headers))
+    outcome = await ticket.decided()
+    marks = {DUPLICATE_HEADER: "true"} if isinstance(outcome.verdict, Duplicate) else {}
+    if outcome.reply is not None:
+        return as_response(outcome.reply, **marks)
+    return await _wait(engine, hit, ticket, outcome.waits, marks)
+
+
+async def _wait(engine: Engine, hit: Hit, ticket: Ticket, waits: int, marks: dict[str, str]) -> Response:
+    """Wait for the built answer within the caller's and the step's bounds; the transaction knows nothing of them."""
+    plan = engine.state.program(engine.state.cycle(hit.cycle).definition_hash).webhook(hit.step)
+    bound = plan.answer_within / 1e9
+    preferred = preferences(hit.headers).get("wait", "")
+    if preferred.isascii() and preferred.isdecimal():
+        bound = min(bound, int(preferred))
+    try:
+        with trio.move_on_after(bound):
+            reply = await ticket.answered()
+            _on_sent(lambda: engine.settle(hit.cycle, waits, "sent"))
+            return as_response(reply, **marks)
+    except trio.Cancelled:
+        engine.settle(hit.cycle, waits, "gone")
+        raise
+    finally:
+        engine.forget(waits, ticket)
+    engine.settle(hit.cycle, waits, "deadline")
+    url = engine.status_url(waits)
+    if plan.step.on_late == "accept":
+        body = {"status": "accepted", "hit": waits, "status_url": url}
+        return as_response(Reply(202, {"content-type": "application/json", "location": url}, json.encode(body)))
+    detail = f"no answer within {bound:g} seconds; the run goes on"
+    return as_response(problem(504, "Answer is late", detail, headers={"location": url}, status_url=url))
+
+
+def _on_sent(note: Callable[[], None]) -> None:
+    request.scope["cyclewright.sent"] = note  # type: ignore[typeddict-unknown-key]  # Read by SentNotes, ours.
+
+
+class SentNotes:
+    """ASGI around the application: tells when the last byte of an answer was handed to the connection."""
+
+    def __init__(self, app: QuartTrio) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one ASGI connection."""
+
+        async def noting(message: Any) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                note = scope.get("cyclewright.sent")
+                if note is not None:
+                    note()
+
+        await self.app(scope, receive, noting)

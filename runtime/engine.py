@@ -1,0 +1,335 @@
+"""The engine: actors of cycles over one journal, and what leaves them once it is durable.
+
+1. All turns happen on one Trio thread, one after the other; each is one atomic group of the journal.
+2. The outbox of a turn is released by the committer, after the sync that made the turn durable.
+3. Memory follows what is in progress: mailboxes, running passes and the rows that the store does not have yet.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+
+from journal import LOCAL_PARTITION, Log
+from protocol.cycle import decide
+from protocol.definition import Connector
+from protocol.events import (
+    AnyEvent,
+    CallIntended,
+    WriterStarted,
+    decode_events,
+    encode_event,
+)
+from protocol.evolve import evolve
+from protocol.inputs import (
+    CallEnded,
+    Continue,
+    Duplicate,
+    Hit,
+    Input,
+    Recover,
+    ReplySettled,
+    Verdict,
+)
+from protocol.outbox import (
+    AnswerLink,
+    ArmTimer,
+    Effect,
+    PerformCall,
+    RearmTimers,
+    Report,
+    SendReply,
+    awaits_reply,
+    outbox,
+)
+from protocol.state import HitRow, TransactionRow, transaction_name
+from protocol.verdicts import first_verdict, verdict_reply
+from runtime.clock import Clock
+from runtime.committer import Appender, Committer
+from runtime.config import Settings
+from runtime.links import Links
+from runtime.outbound import Outbound
+from runtime.store import StoredState
+from runtime.store.rows import TABLES
+from runtime.ticket import Outcome, Overloaded, Ticket
+from runtime.timers import Timers
+
+TURNS_AT_ONCE = 64  # Between two looks at the rest of the loop: about 10 ms of turns.
+CHECKPOINT_S = 0.05  # At most this old is the store, and so what lists show; long enough to merge repeated writes.
+CHECKPOINT_ROWS_MAX = 4000  # Rows taken at once when replaying; taking one costs about a microsecond.
+REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.engine")
+
+
+class Engine:
+    """Everything between the door and the journal, for the cycles of one partition."""
+
+    def __init__(
+        self, log_: Log, appender: Appender, state: StoredState, settings: Settings, clock: Clock, epoch: int
+    ) -> None:
+        self.state = state
+        self.clock = clock
+        self.settings = settings
+        self.committer = Committer(appender, clock)
+        self.timers = Timers(state, clock, self.post)
+        self.outbound = Outbound()
+        self.next_seq = 0
+        self._applied = -1
+        self.connections: Callable[[str, str], Connector] = self._connector
+        self.public_url = ""
+        self.sign: Callable[[int], str] = lambda hit: ""  # noqa: ARG005 - Replaced by the door, which has the key.
+        self._links = Links(self)
+        self._log = log_
+        self._epoch = epoch
+        self._inbox: deque[tuple[Input, Ticket | None]] = deque()
+        self._inbox_bytes = 0
+        self._wake = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._waiters: dict[int, list[Ticket]] = {}
+        self._watchers: dict[int, list[trio.Event]] = {}
+        self._drained = 0
+        self._rate = 1000.0  # Turns a second, measured over the latest second.
+        self._rated_at = 0.0
+
+    # ------------------------------------------------------------------ entering
+
+    def accept(self, hit: Hit) -> Ticket:
+        """Take a hit in; its verdict comes once it is durable.
+
+        Raises:
+            Overloaded: a bound of the backlog is reached; nothing was recorded.
+        """
+        running = sum(cycle.running for cycle in self.state.cycles())
+        settings = self.settings
+        if (
+            self.committer.full
+            or len(self._inbox) >= settings.mailbox_items_max
+            or self._inbox_bytes + len(hit.body) > settings.mailbox_bytes_max
+            or running >= settings.running_max
+            or len(self._waiters) >= REPLY_WAITERS_MAX
+        ):
+            raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
+        return self.order(hit)
+
+    def order(self, given: Input) -> Ticket:
+        """Put an input whose outcome someone waits for."""
+        ticket = Ticket()
+        self.post(given, ticket)
+        return ticket
+
+    def post(self, given: Input, ticket: Ticket | None = None) -> None:
+        """Put an input into the mailbox. Inputs of our own making are bounded by the passes in progress."""
+        self._inbox.append((given, ticket))
+        if isinstance(given, Hit):
+            self._inbox_bytes += len(given.body)
+        self._wake.set()
+
+    # ------------------------------------------------------------------ running
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Recover, then take turns until cancelled; started when ready."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self.committer.run)
+            self._write(WriterStarted("", self.clock(), self._epoch, "0.1.0", 1))
+            self._recover()
+            nursery.start_soon(self.timers.run)
+            nursery.start_soon(self._checkpoints)
+            await self.committer.flushed()
+            task_status.started()
+            try:
+                await self._turns()
+            finally:
+                with trio.CancelScope(shield=True), trio.move_on_after(1):
+                    await self.outbound.aclose()
+
+    def replay_tail(self, progress: Callable[[int], None] | None = None) -> None:
+        """Fold what the journal has beyond the store, before anything runs. Blocks."""
+        applied = self.state.database.meta("applied")
+        self.next_seq = applied + 1
+        for frame in self._log.read(LOCAL_PARTITION, applied):
+            for seq, event in enumerate(decode_events(frame.payload), frame.base_seq):
+                if seq > applied:
+                    evolve(self.state, event, seq)
+                    self.next_seq = seq + 1
+            if self.state.changed >= CHECKPOINT_ROWS_MAX:
+                self._checkpoint_now()
+            if progress is not None:
+                progress(self.next_seq)
+        self._checkpoint_now()
+
+    def _checkpoint_now(self) -> None:
+        taken = self.state.checkpoint(self.next_seq - 1)
+        taken.write(self.state.database)
+        self.state.written(taken)
+        self._applied = taken.applied
+
+    def _recover(self) -> None:
+        """What a restart owes: callers who waited are gone, open calls are unknown, queues go on."""
+        database = self.state.database
+        hits: dict[str, list[int]] = {}
+        for hit in database.rows(TABLES[HitRow], "waiting = 1 ORDER BY id"):
+            hits.setdefault(hit.cycle, []).append(hit.id)
+        transactions: dict[str, list[int]] = {}
+        for row in database.rows(TABLES[TransactionRow], "active = 1 ORDER BY id"):
+            transactions.setdefault(row.cycle, []).append(row.id)
+        for cycle in self.state.cycles():
+            mine = (tuple(hits.get(cycle.name, ())), tuple(transactions.get(cycle.name, ())))
+            if any(mine):
+                self._turn(Recover(cycle.name, self.clock(), *mine), None)
+
+    async def _turns(self) -> None:
+        while True:
+            if not self._inbox:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            for _ in range(min(TURNS_AT_ONCE, len(self._inbox))):
+                given, ticket = self._inbox.popleft()
+                if isinstance(given, Hit):
+                    self._inbox_bytes -= len(given.body)
+                self._turn(given, ticket)
+            self._measure()
+            await trio.lowlevel.checkpoint()
+
+    def _measure(self) -> None:
+        now = trio.current_time()
+        if now - self._rated_at >= 1:
+            self._rate = max(1.0, self._drained / (now - self._rated_at))
+            self._drained, self._rated_at = 0, now
+
+    def _turn(self, given: Input, ticket: Ticket | None) -> None:
+        decision = decide(self.state, given, self.next_seq)
+        self._drained += 1
+        self.next_seq += len(decision.events)
+        effects = outbox(self.state, decision)
+        outcome = self._outcome(given, decision.verdict, ticket)
+        records = [encode_event(event) for event in decision.events]
+        touched = {event.transaction for event in decision.events if hasattr(event, "transaction")}
+        self.committer.submit(records, lambda: self._release(effects, outcome, ticket, touched))
+        for transaction in decision.unfinished:
+            self.post(Continue(given.cycle, given.at, transaction))
+
+    def _write(self, event: AnyEvent) -> None:
+        evolve(self.state, event, self.next_seq)
+        self.next_seq += 1
+        self.committer.submit([encode_event(event)], lambda: None)
+
+    def _outcome(self, given: Input, verdict: Verdict, ticket: Ticket | None) -> Outcome:
+        """The outcome of a turn, taken from the state as it is now; it is told when the turn is durable."""
+        if isinstance(verdict, Duplicate):
+            hit = self.state.hit(verdict.hit)
+            if hit.wants_reply and not hit.parked:
+                if hit.reply is None and ticket is not None:
+                    self._waiters.setdefault(hit.id, []).append(ticket)
+                return Outcome(verdict, hit.reply, hit.id if hit.reply is None else 0)
+            return Outcome(verdict, verdict_reply(self.state, first_verdict(self.state, hit), self.status_url))
+        waits = awaits_reply(self.state, verdict)
+        if waits and ticket is not None:
+            self._waiters.setdefault(waits, []).append(ticket)
+        if isinstance(given, Hit) and not waits:
+            return Outcome(verdict, verdict_reply(self.state, verdict, self.status_url))
+        return Outcome(verdict, None, waits)
+
+    # ------------------------------------------------------------------ leaving
+
+    def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, touched: set[int]) -> None:
+        if ticket is not None:
+            ticket.decide(outcome)
+        for effect in effects:
+            self._act(effect)
+        for transaction in touched:
+            for event in self._watchers.pop(transaction, ()):
+                event.set()
+
+    def _act(self, effect: Effect) -> None:
+        match effect:
+            case SendReply(hit=hit, reply=reply):
+                for waiter in self._waiters.pop(hit, ()):
+                    waiter.answer(reply)
+            case PerformCall(call=call, number=number, depth=depth):
+                if call.link is None:
+                    self.spawn(self._call, call, number)
+                else:
+                    self._links.hand_over(call, number, depth, call.link)
+            case AnswerLink(ended=ended):
+                self.post(ended)
+            case ArmTimer(due=due):
+                self.timers.arm(due)
+            case RearmTimers():
+                self.timers.rearm()
+            case Report(incident=incident):
+                name = transaction_name(incident.cycle, incident.transaction) if incident.transaction else ""
+                log.warning(
+                    "incident",
+                    cycle=incident.cycle,
+                    transaction=name,
+                    step=incident.step,
+                    kind=incident.kind,
+                    message=incident.message,
+                )
+
+    def spawn(self, task: Callable[..., Any], *arguments: Any) -> None:
+        """Start a task that ends with the engine."""
+        assert self._nursery is not None, "effects are released by a running engine"  # noqa: S101 - Our own invariant.
+        self._nursery.start_soon(task, *arguments)
+
+    def _connector(self, cycle: str, name: str) -> Connector:
+        program = self.state.program(self.state.cycle(cycle).definition_hash)
+        return program.definition.connectors.get(name, Connector())
+
+    async def _call(self, call: CallIntended, number: int) -> None:
+        outcome = await self.outbound.perform(call, self.connections(call.cycle, call.request.connector))
+        self.post(CallEnded(call.cycle, self.clock(), call.transaction, call.step, number, call.attempt, outcome))
+
+    # ------------------------------------------------------------------ answers and looks
+
+    def status_url(self, hit: int) -> str:
+        """Where the caller of a hit can follow it without an account."""
+        return f"{self.public_url}/status/{hit}.{self.sign(hit)}"
+
+    def settle(self, cycle: str, hit: int, fate: Any) -> None:
+        """Record what became of an answer on its way to the caller."""
+        self.post(ReplySettled(cycle, self.clock(), hit, fate))
+
+    def forget(self, hit: int, ticket: Ticket) -> None:
+        """A caller stopped waiting; the transaction goes on."""
+        waiters = self._waiters.get(hit)
+        if waiters and ticket in waiters:
+            waiters.remove(ticket)
+            if not waiters:
+                del self._waiters[hit]
+
+    def watch(self, transaction: int) -> trio.Event:
+        """An event that is set at the next durable change of a transaction."""
+        event = trio.Event()
+        self._watchers.setdefault(transaction, []).append(event)
+        return event
+
+    async def checkpointed(self) -> None:
+        """Wait until the store has everything decided so far, so that a list shows it."""
+        target = self.next_seq - 1
+        while self._applied < target:  # noqa: ASYNC110 - A checkpoint is always at most CHECKPOINT_S away.
+            await trio.sleep(CHECKPOINT_S / 5)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no pass is in progress and no input waits."""
+        return not self._inbox and not any(cycle.running for cycle in self.state.cycles())
+
+    async def _checkpoints(self) -> None:
+        """Write checkpoints behind the journal until cancelled."""
+        while True:
+            await trio.sleep(CHECKPOINT_S)
+            if self._applied < self.next_seq - 1:
+                await self.checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Write what changed so far; returns when the store has it."""
+        taken = self.state.checkpoint(self.next_seq - 1)
+        await self.committer.flushed()
+        await trio.to_thread.run_sync(taken.write, self.state.database)
+        self.state.written(taken)
+        self._applied = taken.applied

@@ -1,0 +1,69 @@
+"""Links: requests from one cycle to another, in process, exactly once.
+
+A link carries the idempotency key of its call as its delivery key, so a repeat after a crash finds the hit that the
+first attempt made. Nothing waits in a slot: the parent's pass is a row until the answer comes back as an input.
+"""
+
+from typing import TYPE_CHECKING
+
+from protocol.admission import Incoming, admit
+from protocol.answers import problem
+from protocol.events import CallIntended, Origin
+from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Hit, Resumed
+from protocol.state import Reply
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
+
+class Links:
+    """Hands requests over between the cycles of one engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    def hand_over(self, call: CallIntended, number: int, depth: int, link: tuple[str, str]) -> None:
+        """Hand a request to another cycle: the same checks and answers as over HTTP, without a socket."""
+        cycle, step = link
+        request = call.request
+        origin = Origin(call.cycle, call.transaction, call.step, number)
+        headers = {**request.headers, "content-type": request.content_type}
+        incoming = Incoming(
+            method=request.method,
+            headers=headers,
+            query={},
+            body=request.body,
+            at=self._engine.clock(),
+            origin=origin,
+            depth=depth + 1,
+            delivery=call.idempotency_key,
+        )
+        try:
+            program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
+            hit = admit(program, step, incoming)
+        except KeyError:
+            hit = problem(404, "No such webhook", f"there is no webhook {cycle}/{step}")
+        if isinstance(hit, Reply):
+            self._answer(origin, hit, 0, "")
+            return
+        self._engine.spawn(self._await, hit, origin)
+
+    async def _await(self, hit: Hit, origin: Origin) -> None:
+        outcome = await self._engine.order(hit).decided()
+        if outcome.reply is None:
+            return  # The target answers by a built reply, whose release goes to the parent by itself.
+        child = 0
+        match outcome.verdict:
+            case Accepted(transaction=child) | Resumed(transaction=child):
+                pass
+            case Duplicate(hit=before):
+                child = self._engine.state.hit(before).transaction
+            case _:
+                pass
+        self._answer(origin, outcome.reply, child, hit.cycle)
+
+    def _answer(self, origin: Origin, reply: Reply, child: int, cycle: str) -> None:
+        answer = CallAnswer(reply.status, reply.headers, reply.body, child, cycle)
+        self._engine.post(
+            CallEnded(origin.cycle, self._engine.clock(), origin.transaction, origin.step, origin.number, 0, answer)
+        )

@@ -1,0 +1,176 @@
+"""A server: the journal opened, the store caught up, cycles deployed, the door opened, and all of it closed again.
+
+Order of a start: lock and epoch, store, tail of the journal, `WriterStarted`, what callers and calls are owed,
+overdue timers, and last the door. `/readyz` answers 503 with the progress until then.
+"""
+
+import base64
+import hashlib
+import secrets
+import signal
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.trio import serve as hypercorn_serve
+from protocol.loading import encode_definition
+
+from journal import LOCAL_PARTITION, JournalOptions, LocalLog
+from protocol.definition import Definition, WebhookStep
+from protocol.inputs import Deploy, Start
+from runtime.clock import wall_clock
+from runtime.committer import ThreadAppender
+from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
+from runtime.door import Door, SentNotes, make_app
+from runtime.engine import Engine
+from runtime.store import Database, StoredState, StoreError
+
+IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
+DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.server")
+
+
+def open_store(path: Path, next_seq: int) -> Database:
+    """The store's file, or a new one when it is of no use: the journal has all it needs to be built again."""
+    try:
+        database = Database(path)
+        if database.meta("applied") < next_seq:
+            return database
+        database.close()
+        log.warning("store is ahead of the journal; it is built again", store=path.name)
+    except StoreError as fault:
+        log.warning("store is built again", reason=str(fault))
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    return Database(path)
+
+
+def identifiers(definition: Definition, known: Mapping[str, str]) -> dict[str, str]:
+    """The webhook identifiers of a definition: pinned ones, known ones, and new random ones."""
+    found: dict[str, str] = {}
+    for name, step in definition.steps.items():
+        if isinstance(step, WebhookStep):
+            fresh = base64.b32encode(secrets.token_bytes(IDENTIFIER_BYTES)).decode().rstrip("=").lower()
+            found[name] = step.identifier or known.get(name) or fresh
+    return found
+
+
+async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> None:
+    """Make definitions the current ones; a cycle that is new starts, one that was stopped stays so."""
+    for name, definition in definitions.items():
+        packed = encode_definition(definition)
+        try:
+            known, new = engine.state.cycle(name).identifiers, False
+        except KeyError:
+            known, new = {}, True
+        digest = hashlib.sha256(packed).hexdigest()
+        given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known)})
+        await engine.order(given).decided()
+        if new:
+            await engine.order(Start(name, engine.clock())).decided()
+
+
+async def serve(
+    settings: Settings,
+    definitions: Mapping[str, Definition],
+    *,
+    salvage: bool = False,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until SIGTERM or SIGINT; started with the URL once the door is open.
+
+    Raises:
+        JournalError: the journal is locked by another process, damaged, or failed while running.
+    """
+    data = Path(settings.data)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
+    door = Door(settings, admin_token(data), secret_file(data / KEY_FILE))
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            stop_http = trio.Event()
+            bound = await nursery.start(partial(_http, settings, door, stop_http))
+            running = nursery.cancel_scope
+            await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage))
+            task_status.started(bound)
+            log.info("ready", url=bound, cycles=len(definitions))
+            async for received in signals:
+                log.info("stopping", signal=signal.Signals(received).name)
+                break
+            await _drain(door, settings)
+            stop_http.set()
+            running.cancel()
+    log.info("stopped")
+
+
+async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
+    config = HypercornConfig()
+    config.bind = [settings.bind]
+    config.h11_max_incomplete_size = settings.header_bytes_max
+    config.include_server_header = False
+    config.graceful_timeout = 1.0
+    config.accesslog = None
+    config.errorlog = None
+
+    async with trio.open_nursery() as nursery:
+        app = SentNotes(make_app(door))
+        binds = await nursery.start(partial(hypercorn_serve, app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]  # An ASGI application of ours.
+        task_status.started(binds[0])
+
+
+async def _work(
+    settings: Settings,
+    definitions: Mapping[str, Definition],
+    door: Door,
+    bound: str,
+    *,
+    salvage: bool,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Open the journal, catch up, run the engine, and leave everything closed."""
+    data = Path(settings.data)
+    options = JournalOptions(segment_bytes=settings.segment_bytes)
+    open_log = partial(LocalLog.open, data / JOURNAL_FOLDER, options, salvage=salvage)
+    journal = await trio.to_thread.run_sync(open_log)
+    ownership = journal.own(LOCAL_PARTITION)
+    appender = ThreadAppender(ownership)
+    database = open_store(data / STORE_FILE, ownership.next_seq)
+    try:
+        engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
+        engine.public_url = settings.public_url.rstrip("/") or bound
+        await trio.to_thread.run_sync(engine.replay_tail, partial(setattr, door, "progress"))
+        appender.start()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            await deploy(engine, definitions)
+            door.open(engine)
+            task_status.started()
+            nursery.start_soon(_spares, journal)
+    finally:
+        appender.stop()
+        ownership.close()
+        journal.close()
+        database.close()
+
+
+async def _spares(journal: LocalLog) -> None:
+    """Keep a zero-filled segment ready, so that rotation does not stall a commit."""
+    while True:
+        await trio.to_thread.run_sync(journal.prepare_spare)
+        await trio.sleep(1)
+
+
+async def _drain(door: Door, settings: Settings) -> None:
+    """Refuse what is new, finish what fits into the grace period, and write the last checkpoint."""
+    door.draining = True
+    engine = door.engine
+    if engine is None:
+        return
+    with trio.move_on_after(settings.grace_ns / 1e9):
+        while not engine.idle:  # noqa: ASYNC110 - Looks at state that many tasks change; once in a life.
+            await trio.sleep(DRAIN_LOOK_S)
+    await engine.committer.flushed()
+    await engine.checkpointed()

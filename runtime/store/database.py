@@ -1,0 +1,115 @@
+"""The SQLite file behind the store: opened, checked, written in batches, read by key and by page.
+
+The file is always the fold of the journal up to a sequence number it knows, because a batch and that number are
+written in one transaction. So it needs no sync of its own: after a power loss it is an older, whole checkpoint.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from protocol.events import SCHEMA
+from protocol.state import Row
+from runtime.store.rows import TABLES, Table
+
+SCHEMA_VERSION = 1  # Of the tables and rows; another version's file is rebuilt from the journal.
+CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
+BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
+
+
+class StoreError(Exception):
+    """The store's file can not be used; delete it and the next start builds it from the journal."""
+
+
+class Database:
+    """One SQLite file with a writer's connection and a reader's."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file.
+
+        Raises:
+            StoreError: the file is not ours, or of another version, or damaged.
+        """
+        self.path = path
+        fresh = not path.exists()
+        path.touch(mode=0o600)
+        try:
+            self._writer = self._connect()
+            if fresh:
+                self._writer.executescript(files("runtime.store").joinpath("schema.sql").read_text())
+                self._set_meta({"version": SCHEMA_VERSION, "events": SCHEMA, "applied": -1, "journal": 0})
+            self._reader = self._connect()
+            if self.meta("version") != SCHEMA_VERSION or self.meta("events") != SCHEMA:
+                raise StoreError(f"{path.name} was written by another version")
+        except sqlite3.DatabaseError as fault:
+            raise StoreError(f"{path.name} is not a usable store: {fault}") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        return connection
+
+    def close(self) -> None:
+        """Close both connections; nothing is lost, batches are written when they are given."""
+        self._reader.close()
+        self._writer.close()
+
+    def meta(self, name: str) -> int:
+        """A number the file keeps about itself."""
+        found = self._reader.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            raise StoreError(f"{self.path.name} does not say its {name}")
+        return int(found[0])
+
+    def _set_meta(self, values: dict[str, int]) -> None:
+        self._writer.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def write(
+        self,
+        rows: dict[type[Row], list[tuple[Any, ...]]],
+        filed: list[tuple[str, bytes, int]],
+        unfiled: list[tuple[str, bytes, int]],
+        applied: int,
+    ) -> None:
+        """Write one batch and the sequence number it reaches, all or nothing. Blocks; runs in a thread."""
+        writer = self._writer
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            for kind, values in rows.items():
+                writer.executemany(TABLES[kind].upsert, values)
+            writer.executemany("DELETE FROM entries WHERE name = ? AND key = ? AND id = ?", unfiled)
+            writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", filed)
+            self._set_meta({"applied": applied})
+            writer.execute("COMMIT")
+        except BaseException:
+            writer.execute("ROLLBACK")
+            raise
+
+    def row(self, table: Table, key: str | int) -> Any:
+        """The row of a key, None when there is none."""
+        statement = f"SELECT row FROM {table.name} WHERE {table.key} = ?"  # noqa: S608 - Constants of rows.py.
+        found = self._reader.execute(statement, (key,)).fetchone()
+        return None if found is None else table.decode(found[0])
+
+    def rows(self, table: Table, where: str = "1", values: Iterable[Any] = ()) -> Iterator[Any]:
+        """Rows by a condition of our own making; values are bound, never written into it."""
+        statement = f"SELECT row FROM {table.name} WHERE {where}"  # noqa: S608 - Conditions are literals of ours.
+        for found in self._reader.execute(statement, tuple(values)):
+            yield table.decode(found[0])
+
+    def entries(self, name: str, key: bytes, limit: int, *, latest: bool) -> list[int]:
+        """Ids filed under a key, the first or the last `limit` of them, in that order."""
+        order = "DESC" if latest else "ASC"
+        found = self._reader.execute(
+            f"SELECT id FROM entries WHERE name = ? AND key = ? ORDER BY id {order} LIMIT ?",  # noqa: S608 - One of two literals.
+            (name, key, limit),
+        )
+        return [one for (one,) in found]
+
+    def all_entries(self) -> Iterator[tuple[str, bytes, int]]:
+        """Every entry of every index, in order."""
+        yield from self._reader.execute("SELECT name, key, id FROM entries ORDER BY name, key, id")

@@ -1,0 +1,76 @@
+"""Rows as the store writes them: which table, which key, and the columns that look-ups need."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from protocol.state import CycleRow, DefinitionRow, HitRow, IncidentRow, Row, TransactionRow
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Table(NamedTuple):
+    """How rows of one type are kept."""
+
+    name: str
+    key: str
+    columns: tuple[str, ...]
+    values: Callable[[Any], tuple[Any, ...]]  # The key and the columns of a row, in order.
+    decode: Callable[[bytes], Any]
+
+    @property
+    def upsert(self) -> str:
+        """The statement that keeps a row, whether it is new or not."""
+        names = (self.key, *self.columns, "row")
+        return f"INSERT OR REPLACE INTO {self.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - Names are constants of this file.
+
+
+def _transaction(row: TransactionRow) -> tuple[Any, ...]:
+    active = row.status == "running" or row.call is not None or bool(row.queue)
+    return (row.id, row.cycle, row.status, row.step, row.created, row.until, int(active))
+
+
+def parked_until(row: HitRow) -> int:
+    """When the parking of a hit ends; 0 when it is not parked."""
+    return row.until if row.status in ("parked", "collected") else 0
+
+
+def _hit(row: HitRow) -> tuple[Any, ...]:
+    waiting = int(row.fate == "waiting")
+    return (row.id, row.cycle, row.status, row.transaction, parked_until(row), waiting)
+
+
+TABLES: dict[type[Row], Table] = {
+    CycleRow: Table("cycles", "name", (), lambda row: (row.name,), msgspec.msgpack.Decoder(CycleRow).decode),
+    DefinitionRow: Table(
+        "definitions", "hash", (), lambda row: (row.hash,), msgspec.msgpack.Decoder(DefinitionRow).decode
+    ),
+    TransactionRow: Table(
+        "transactions",
+        "id",
+        ("cycle", "status", "step", "created", "due", "active"),
+        _transaction,
+        msgspec.msgpack.Decoder(TransactionRow).decode,
+    ),
+    HitRow: Table(
+        "hits",
+        "id",
+        ("cycle", "status", "txn", "due", "waiting"),
+        _hit,
+        msgspec.msgpack.Decoder(HitRow).decode,
+    ),
+    IncidentRow: Table(
+        "incidents",
+        "id",
+        ("cycle", "txn"),
+        lambda row: (row.id, row.cycle, row.transaction),
+        msgspec.msgpack.Decoder(IncidentRow).decode,
+    ),
+}
+
+
+def row_key(row: Row) -> str | int:
+    """What names a row within its table."""
+    key: str | int = TABLES[type(row)].values(row)[0]
+    return key

@@ -1,0 +1,183 @@
+"""The live state: hot rows in memory over the checkpoint in SQLite.
+
+1. A row in memory is newer than, or the same as, the row in the file.
+2. A checkpoint is taken at one instant and is written only after the journal is durable up to it.
+3. A row leaves memory only when the file has it; what a running pass needs stays.
+So memory grows with what is in progress, not with what is held or finished.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+from protocol.loading import decode_definition
+
+from protocol.program import Program, compile_program
+from protocol.state import (
+    CycleRow,
+    DefinitionRow,
+    HitRow,
+    IndexName,
+    Row,
+    TransactionRow,
+)
+from runtime.store.database import Database
+from runtime.store.rows import TABLES, encode, row_key
+
+RowName = tuple[type[Row], str | int]
+EntryName = tuple[str, bytes, int]
+
+
+class Checkpoint(Struct, frozen=True):
+    """The rows and entries that changed since the last one, and the sequence number they reach."""
+
+    applied: int
+    rows: dict[type[Row], list[tuple[Any, ...]]]
+    names: list[RowName]
+    entries: dict[EntryName, bool]
+
+    def write(self, database: Database) -> None:
+        """Write it, all or nothing. Blocks; runs in a thread."""
+        filed = [entry for entry, there in self.entries.items() if there]
+        unfiled = [entry for entry, there in self.entries.items() if not there]
+        database.write(self.rows, filed, unfiled, self.applied)
+
+
+class StoredState:
+    """A `protocol.state.State` over a database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._rows: dict[RowName, Row] = {}
+        self._changed: dict[RowName, Row] = {}
+        self._read: list[RowName] = []  # Rows that were only looked at: they leave with the next checkpoint.
+        self._entries: dict[tuple[str, bytes], dict[int, bool]] = {}
+        self._changed_entries: dict[EntryName, bool] = {}
+        self._running: dict[str, set[int]] = {}
+        self._programs: dict[str, Program] = {}
+        for row in database.rows(TABLES[CycleRow]):
+            self._rows[CycleRow, row.name] = row
+        for row in database.rows(TABLES[TransactionRow], "active = 1"):
+            self._rows[TransactionRow, row.id] = row
+            self._note_running(row)
+
+    @property
+    def changed(self) -> int:
+        """How many rows the next checkpoint has."""
+        return len(self._changed) + len(self._changed_entries)
+
+    def cycles(self) -> list[CycleRow]:
+        """Every cycle, by name."""
+        found = [row for row in self._rows.values() if isinstance(row, CycleRow)]
+        return sorted(found, key=lambda row: row.name)
+
+    def cycle(self, name: str) -> CycleRow:
+        row = self._rows[CycleRow, name]
+        assert isinstance(row, CycleRow), "rows are filed under their type"  # noqa: S101 - Our own invariant.
+        return row
+
+    def program(self, definition_hash: str) -> Program:
+        program = self._programs.get(definition_hash)
+        if program is None:
+            row: DefinitionRow = self._load(DefinitionRow, definition_hash)
+            program = compile_program(decode_definition(row.definition), definition_hash)
+            self._programs[definition_hash] = program
+        return program
+
+    def transaction(self, transaction: int) -> TransactionRow:
+        row: TransactionRow = self._load(TransactionRow, transaction)
+        return row
+
+    def hit(self, hit: int) -> HitRow:
+        row: HitRow = self._load(HitRow, hit)
+        return row
+
+    def _load(self, kind: type[Row], key: str | int) -> Any:
+        name = (kind, key)
+        row = self._rows.get(name)
+        if row is None:
+            row = self.database.row(TABLES[kind], key)
+            if row is None:
+                raise KeyError(key)
+            self._rows[name] = row
+            self._read.append(name)
+        return row
+
+    def running(self, cycle: str) -> list[int]:
+        return sorted(self._running.get(cycle, ()))
+
+    def changed_rows(self, kind: type[Any]) -> list[Any]:
+        """Rows of a type that the file does not have yet."""
+        return [row for (of, _), row in self._rows.items() if of is kind]
+
+    def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
+        return self._find(index, key, limit, latest=False)
+
+    def find_latest(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
+        return self._find(index, key, limit, latest=True)
+
+    def _find(self, index: IndexName, key: tuple[str, ...], limit: int, *, latest: bool) -> list[int]:
+        packed = encode(key)
+        over = self._entries.get((index, packed), {})
+        ids = set(self.database.entries(index, packed, limit + len(over), latest=latest))
+        ids.update(one for one, there in over.items() if there)
+        ids.difference_update(one for one, there in over.items() if not there)
+        return sorted(ids, reverse=latest)[:limit]
+
+    def save(self, row: Row) -> None:
+        name = (type(row), row_key(row))
+        self._rows[name] = row
+        self._changed[name] = row
+        if isinstance(row, TransactionRow):
+            self._note_running(row)
+
+    def _note_running(self, row: TransactionRow) -> None:
+        running = self._running.setdefault(row.cycle, set())
+        if row.status == "running":
+            running.add(row.id)
+        else:
+            running.discard(row.id)
+
+    def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
+        self._note_entry(index, key, row_id, there=True)
+
+    def unfile(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
+        self._note_entry(index, key, row_id, there=False)
+
+    def _note_entry(self, index: IndexName, key: tuple[str, ...], row_id: int, *, there: bool) -> None:
+        packed = encode(key)
+        self._entries.setdefault((index, packed), {})[row_id] = there
+        self._changed_entries[index, packed, row_id] = there
+
+    def checkpoint(self, applied: int) -> Checkpoint:
+        """Take what changed since the last checkpoint, as of now; `applied` is the last event folded in."""
+        rows: dict[type[Row], list[tuple[Any, ...]]] = {}
+        for (kind, _), row in self._changed.items():
+            rows.setdefault(kind, []).append((*TABLES[kind].values(row), encode(row)))
+        taken = Checkpoint(applied, rows, list(self._changed), self._changed_entries)
+        self._changed, self._changed_entries = {}, {}
+        return taken
+
+    def written(self, taken: Checkpoint) -> None:
+        """The file has a checkpoint: let go of rows that are neither in progress nor changed again."""
+        read, self._read = self._read, []
+        for name in (*taken.names, *read):
+            if name not in self._changed and _is_cold(self._rows.get(name)):
+                self._rows.pop(name, None)
+        for index, key, row_id in taken.entries:
+            over = self._entries.get((index, key))
+            if over is not None and (index, key, row_id) not in self._changed_entries:
+                over.pop(row_id, None)
+                if not over:
+                    del self._entries[index, key]
+
+
+def _is_cold(row: Row | None) -> bool:
+    match row:
+        case CycleRow():
+            return False
+        case TransactionRow():
+            return row.status != "running" and row.call is None and not row.queue
+        case HitRow():
+            return row.status != "running"
+        case _:
+            return True

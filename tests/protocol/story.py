@@ -1,0 +1,160 @@
+"""Given / when / then for the core: a cycle over a memory state, fed with requests, answers and time."""
+
+from typing import Any
+
+import msgspec
+
+from protocol.admission import Incoming, admit
+from protocol.cycle import decide
+from protocol.events import AnyEvent, CallIntended, ReplyBuilt, decode_events, encode_event
+from protocol.evolve import evolve
+from protocol.inputs import (
+    CallAnswer,
+    CallEnded,
+    CallFailure,
+    Continue,
+    Deploy,
+    Hit,
+    HoldDue,
+    Input,
+    ParkDue,
+    Recover,
+    Start,
+    Stop,
+    Verdict,
+)
+from protocol.loading import Source, encode_definition, load_project
+from protocol.memory import MemoryState
+from protocol.state import Reply, TransactionRow
+from runtime.store.digest import digest
+
+SECOND = 1_000_000_000
+NOON = 1_767_268_800 * SECOND
+
+
+class Story:
+    """One or more cycles, deployed and started, at a time that only `later` moves."""
+
+    def __init__(self, *files: str, started: bool = True) -> None:
+        sources = [Source(f"{number}.cycle.yaml", text) for number, text in enumerate(files)]
+        definitions, faults = load_project(sources)
+        assert not faults, [str(fault) for fault in faults]
+        self.state = MemoryState()
+        self.at = NOON
+        self.journal: list[AnyEvent] = []
+        self.latest: list[AnyEvent] = []
+        for name, definition in definitions.items():
+            packed = encode_definition(definition)
+            self.put(Deploy(name, self.at, packed, f"hash-{name}", {}))
+            if started:
+                self.put(Start(name, self.at))
+        self.cycle = next(iter(definitions))
+
+    def put(self, given: Input) -> Verdict:
+        """One turn, and the turns it leaves over."""
+        decision = decide(self.state, given, len(self.journal))
+        self.latest = list(decision.events)
+        self.journal += decision.events
+        for transaction in decision.unfinished:
+            latest = self.latest
+            self.put(Continue(given.cycle, self.at, transaction))
+            self.latest = latest + self.latest
+        return decision.verdict
+
+    def admit(self, step: str, body: Any = None, *, cycle: str = "", **more: Any) -> Hit | Reply:
+        """A request at a webhook, read and checked."""
+        row = self.state.cycle(cycle or self.cycle)
+        headers = {"content-type": "application/json", **more.pop("headers", {})}
+        raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        request = Incoming(
+            method=more.pop("method", "POST"),
+            headers=headers,
+            query=more.pop("query", {}),
+            body=raw,
+            at=self.at,
+            **more,
+        )
+        return admit(self.state.program(row.definition_hash), step, request)
+
+    def hit(self, step: str, body: Any = None, **more: Any) -> Verdict:
+        """A request that is admitted and decided."""
+        admitted = self.admit(step, body, **more)
+        assert isinstance(admitted, Hit), admitted
+        return self.put(admitted)
+
+    def answer(self, body: Any = None, status: int = 200, *, transaction: int = 0) -> None:
+        """The remote answers the open call of a transaction."""
+        headers = {"content-type": "application/json"}
+        self._end(CallAnswer(status, headers, msgspec.json.encode(body)), transaction)
+
+    def no_answer(self, *, transaction: int = 0) -> None:
+        """The open call of a transaction brings nothing."""
+        self._end(CallFailure("sent", "connection reset"), transaction)
+
+    def _end(self, outcome: CallAnswer | CallFailure, transaction: int) -> None:
+        row = self.state.transaction(transaction) if transaction else self.only()
+        assert row.call is not None, "a call is open"
+        self.put(CallEnded(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt, outcome))
+
+    def later(self, seconds: float) -> None:
+        """Let time go by, and fire what is due then."""
+        self.at += int(seconds * SECOND)
+        for hit in list(self.state.hits.values()):
+            if hit.status in ("parked", "collected") and hit.until <= self.at:
+                self.put(ParkDue(hit.cycle, self.at, hit.id))
+        for row in list(self.state.transactions.values()):
+            if row.status == "held" and 0 < row.until <= self.at:
+                self.put(HoldDue(row.cycle, self.at, row.id))
+
+    def start(self) -> Verdict:
+        """Order the cycle to start."""
+        return self.put(Start(self.cycle, self.at))
+
+    def stop(self, mode: Any = "stop") -> Verdict:
+        """Order the cycle to stop or to finish."""
+        return self.put(Stop(self.cycle, self.at, mode))
+
+    def restart(self) -> None:
+        """The process dies and comes back: everything is folded from the journal's bytes again."""
+        before = digest(self.state)
+        self.state = self.replayed()
+        assert digest(self.state) == before, "replay gives the live state"
+        waiting = tuple(hit.id for hit in self.state.hits.values() if hit.fate == "waiting")
+        rows = self.state.transactions.values()
+        active = tuple(row.id for row in rows if row.status == "running" or row.call or row.queue)
+        self.put(Recover(self.cycle, self.at, waiting, active))
+
+    def replayed(self) -> MemoryState:
+        """The state that the journal's bytes give."""
+        state = MemoryState()
+        packed = b"\xdd" + len(self.journal).to_bytes(4, "big") + b"".join(map(encode_event, self.journal))
+        for seq, event in enumerate(decode_events(packed)):
+            evolve(state, event, seq)
+        return state
+
+    # -- then
+
+    def names(self) -> list[str]:
+        """The events of the latest turn, by name."""
+        return [type(event).__name__ for event in self.latest]
+
+    def only(self) -> TransactionRow:
+        """The one transaction there is."""
+        (row,) = self.state.transactions.values()
+        return row
+
+    def status(self) -> list[str]:
+        """The status of every transaction, oldest first."""
+        return [row.status for row in self.state.transactions.values()]
+
+    def replies(self) -> list[tuple[int, bytes]]:
+        """Every answer built so far."""
+        return [(event.status, event.body) for event in self.journal if isinstance(event, ReplyBuilt)]
+
+    def calls(self) -> list[CallIntended]:
+        """Every call intended so far."""
+        return [event for event in self.journal if isinstance(event, CallIntended)]
+
+    def incidents(self) -> list[str]:
+        """The kinds of every incident so far."""
+        return [incident.kind for incident in self.state.incidents.values()]
