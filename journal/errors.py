@@ -1,19 +1,19 @@
 """What can go wrong with the journal, grouped by what the caller may do next.
 
-    JournalError
-    ├── JournalFull        the disk is full: nothing was written, try again when space returns
-    ├── JournalFailed      the disk broke: the outcome is unknown, and every later call fails as well
-    ├── Unknown            the outcome of one append is unknown, the log itself lives on (remote backends)
-    ├── Fenced             a newer owner exists: stop, do not retry
-    ├── JournalClosed      the caller closed it, or this is a forked child: our bug
-    ├── BadAppend          the caller asked for something that cannot be written: our bug
-    │   ├── WrongSequence  the caller expected another next sequence number
-    │   └── TooLarge       a group or a commit is above its limit
-    ├── JournalLocked      another process holds the folder
-    ├── JournalUnreadable  the disk fails to read: nothing is decided, nothing was changed
-    ├── JournalTrimmed     the records asked for were dropped by retention
-    └── JournalDamaged     bytes on disk break a rule: refused, with the place
-        └── JournalNewer   written by a newer build: refused, nothing is wrong with it
+JournalError
+├── JournalFull        the disk is full: nothing was written, try again when space returns
+├── JournalFailed      the disk broke: the outcome is unknown, and every later call fails as well
+├── Unknown            the outcome of one append is unknown, the log itself lives on (remote backends)
+├── Fenced             a newer owner exists: stop, do not retry
+├── JournalClosed      the caller closed it, or this is a forked child: our bug
+├── BadAppend          the caller asked for something that cannot be written: our bug
+│   ├── WrongSequence  the caller expected another next sequence number
+│   └── TooLarge       a group or a commit is above its limit
+├── JournalLocked      another process holds the folder
+├── JournalUnreadable  the disk fails to read: nothing is decided, nothing was changed
+├── JournalTrimmed     the records asked for were dropped by retention
+└── JournalDamaged     bytes on disk break a rule: refused, with the place
+    └── JournalNewer   written by a newer build: refused, nothing is wrong with it
 """
 
 

@@ -18,7 +18,7 @@ from journal.frame import Frame
 from journal.snapshot import Snapshot
 
 MIB: Final = 1024 * 1024
-SEGMENT_BYTES_MIN: Final = 16 * 1024
+SEGMENT_ALIGNS_MIN: Final = 32  # Half of these must be left for one commit, after header, footer and confirms.
 SEGMENT_BYTES_MAX: Final = 1024 * MIB
 SEGMENT_BYTES_UNIT: Final = 4096
 SOFT_FRAME_BYTES_MAX: Final = 16 * MIB
@@ -29,7 +29,8 @@ class JournalOptions(Struct, frozen=True, kw_only=True):
     """How a local journal lays out its files.
 
     Attributes:
-        segment_bytes: size of a segment, zero-filled before use; a multiple of 4096 from 16 KiB to 1 GiB.
+        segment_bytes: size of a segment, zero-filled before use; a multiple of 4096, at least
+            32 times `align_bytes` and at most 1 GiB.
             64 MiB keeps rotation rare and recovery of the active segment below a quarter of a second.
         soft_frame_bytes: a commit above this many bytes becomes several frames in one write.
         align_bytes: frames start at multiples of this: 512, or 4096 for disks that tear 4 KiB sectors.
@@ -43,16 +44,15 @@ class JournalOptions(Struct, frozen=True, kw_only=True):
     align_bytes: int = 512
 
     def __post_init__(self) -> None:
-        if not SEGMENT_BYTES_MIN <= self.segment_bytes <= SEGMENT_BYTES_MAX:
-            raise ValueError(
-                f"segment_bytes must be in [{SEGMENT_BYTES_MIN}, {SEGMENT_BYTES_MAX}], not {self.segment_bytes}"
-            )
+        if self.align_bytes not in {512, 4096}:
+            raise ValueError(f"align_bytes must be 512 or 4096, not {self.align_bytes}")
+        smallest = SEGMENT_ALIGNS_MIN * self.align_bytes
+        if not smallest <= self.segment_bytes <= SEGMENT_BYTES_MAX:
+            raise ValueError(f"segment_bytes must be in [{smallest}, {SEGMENT_BYTES_MAX}], not {self.segment_bytes}")
         if self.segment_bytes % SEGMENT_BYTES_UNIT:
             raise ValueError(f"segment_bytes must be a multiple of {SEGMENT_BYTES_UNIT}, not {self.segment_bytes}")
         if not 1 <= self.soft_frame_bytes <= SOFT_FRAME_BYTES_MAX:
             raise ValueError(f"soft_frame_bytes must be in [1, {SOFT_FRAME_BYTES_MAX}], not {self.soft_frame_bytes}")
-        if self.align_bytes not in {512, 4096}:
-            raise ValueError(f"align_bytes must be 512 or 4096, not {self.align_bytes}")
 
 
 class SegmentInfo(Struct, frozen=True):

@@ -104,8 +104,9 @@ def sealed_extent(record: SegmentRecord) -> Extent:
 def check_partition(partition: str) -> None:
     """Refuse any partition but the one this backend has."""
     if partition != LOCAL_PARTITION:
-        raise BadAppend(f"the local journal has one partition, {LOCAL_PARTITION!r}, which holds every cycle, not "
-                        f"{partition!r}")
+        raise BadAppend(
+            f"the local journal has one partition, {LOCAL_PARTITION!r}, which holds every cycle, not {partition!r}"
+        )
 
 
 def read_frames(
@@ -140,9 +141,7 @@ def _frames(storage: Storage, folder: Path, source: Callable[[], View], seq: int
             raise JournalUnreadable(extent.record.name, error) from error
 
 
-def _extent_frames(
-    storage: Storage, folder: Path, journal_id: bytes, extent: Extent, seq: int
-) -> Iterator[Frame]:
+def _extent_frames(storage: Storage, folder: Path, journal_id: bytes, extent: Extent, seq: int) -> Iterator[Frame]:
     """Data frames of one segment from the one that holds `seq` on; all there are, or JournalDamaged."""
     record = extent.record
     handle, header = open_segment(storage, folder, record, journal_id)

@@ -32,6 +32,7 @@ from journal.files import (
 )
 from journal.frame import CONFIRM, align_up
 from journal.log import RecoveryReport
+from journal.manifest import NAME as MANIFEST_NAME
 from journal.manifest import Manifest
 from journal.segment import JOURNAL_ID_BYTES, Seal, SegmentHeader, SegmentRecord, Tally, parse_segment_name
 from journal.shelf import Shelf
@@ -72,10 +73,10 @@ def recover(shelf: Shelf, manifest: Manifest | None, progress: Progress | None) 
         OSError: the disk failed; nothing was decided.
     """
     storage, folder = shelf.storage, shelf.folder
-    if manifest is None:
-        manifest = Manifest(storage.random_bytes(JOURNAL_ID_BYTES))
-        shelf.save(manifest)
     names = storage.list_folder(folder)
+    if manifest is None:
+        manifest = _first_manifest(storage, names)
+        shelf.save(manifest)
     successor = check_names(manifest, names)
     storage.sync_folder(folder)
     for record in manifest.segments:
@@ -84,8 +85,18 @@ def recover(shelf: Shelf, manifest: Manifest | None, progress: Progress | None) 
     remove_leftovers(storage, folder, manifest, names)
     shelf.save(msgspec.structs.replace(manifest, epoch=manifest.epoch + 1))
     if manifest.active is None:
-        return _begin_first(shelf, successor)
+        return _begin_next(shelf, successor)
     return _recover_active(shelf, manifest.active, successor, progress)
+
+
+def _first_manifest(storage: Storage, names: list[str]) -> Manifest:
+    """The manifest of a new journal, in a folder that holds nothing of an old one."""
+    for name in sorted(names):
+        if parse_segment_name(name) or name.endswith(".snap"):
+            raise JournalDamaged(MANIFEST_NAME, 0, "a folder with segments has a manifest", "it is missing")
+    manifest = Manifest(storage.random_bytes(JOURNAL_ID_BYTES))
+    check_names(manifest, names)
+    return manifest
 
 
 def _check_sealed(storage: Storage, folder: Path, record: SegmentRecord, journal_id: bytes) -> None:
@@ -97,12 +108,17 @@ def _check_sealed(storage: Storage, folder: Path, record: SegmentRecord, journal
         storage.close(handle)
 
 
-def _begin_first(shelf: Shelf, successor: str | None) -> tuple[Writer, RecoveryReport]:
-    """Start the very first segment, or start it again after a crash in between."""
-    _drop_successor(shelf, successor, None)
-    writer = shelf.begin_segment(None, 0)
+def _begin_next(shelf: Shelf, successor: str | None) -> tuple[Writer, RecoveryReport]:
+    """Start the first segment, or the one after a salvage; also again after a crash in between."""
+    segments = shelf.manifest.segments
+    seal = segments[-1].seal if segments else None
+    check_snapshots(shelf.storage.list_folder(shelf.folder), seal.next_seq if seal else 0)
+    _drop_successor(shelf, successor, seal)
+    writer = shelf.begin_segment(seal, _last_at(shelf.manifest))
     shelf.flush()
-    return writer, RecoveryReport(0, "a new journal was started", writer.header.name, writer.tally.offset)
+    name, next_seq = writer.header.name, writer.tally.next_seq
+    reason = "a new journal was started" if seal is None else "a new segment was started"
+    return writer, RecoveryReport(next_seq, reason, name, writer.tally.offset)
 
 
 def _recover_active(
@@ -153,9 +169,7 @@ def examine_active(
             progress(offset, window.end)
     footer: Seal | None = None
     if walk.stop is Stop.FOOTER:
-        footer = Seal(
-            tally.next_seq, offset, tally.offset, tally.chain, tally.records, tally.first_at, tally.last_at
-        )
+        footer = Seal(tally.next_seq, offset, tally.offset, tally.chain, tally.records, tally.first_at, tally.last_at)
     last = Last.FOOTER if footer else Last.CLOSED if walk.closed else Last.OPEN
     facts, tail = gather(window, header, walk, where=Where.ACTIVE, last=last)
     verdict, rule = decide(facts)
@@ -200,9 +214,7 @@ def _continue(shelf: Shelf, handle: int, ending: Ending, successor: str | None) 
     else:
         writer = Writer(storage, handle, ending.header, ending.tally, ending.at)
         # The confirm frame separates what was acknowledged from the commit that may be torn next.
-        if ending.verdict is Verdict.CONTINUE and (
-            not ending.needs_confirm or writer.confirm_durably(clean=False)
-        ):
+        if ending.verdict is Verdict.CONTINUE and (not ending.needs_confirm or writer.confirm_durably(clean=False)):
             return writer
         seal = writer.seal()
     following = shelf.begin_segment(seal, ending.at)

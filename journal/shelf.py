@@ -30,6 +30,7 @@ class Shelf:
     Attributes:
         manifest: as it should be; `flush` makes the file say so.
         identity: of the manifest file as this process last wrote or read it.
+        segment_bytes: size of a new segment.
         rotations: how many segments were begun.
     """
 
@@ -40,7 +41,7 @@ class Shelf:
         self.identity: Identity | None = None
         self.rotations = 0
         self._saved = self.manifest
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self._align_log2 = align_bytes.bit_length() - 1
         self._spare_lock = threading.Lock()
         self._spare_ready = False
@@ -66,6 +67,15 @@ class Shelf:
             manifest = self.manifest
             self.identity = save_manifest(self.storage, self.folder, manifest)
             self._saved = manifest
+
+    def save_even_if_full(self, manifest: Manifest) -> None:
+        """Replace the manifest by one that lets space be freed; a full disk costs the spare at most."""
+        try:
+            self.save(manifest)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS or not self._drop_spare():
+                raise
+            self.flush()
 
     def prepare_spare(self, pause: Callable[[], None] | None = None) -> bool:
         """Make the spare unless it is there; any thread may call it. True if it was made.
@@ -110,7 +120,7 @@ class Shelf:
             created=self.storage.now_ns(),
             salt=int.from_bytes(self.storage.random_bytes(8), "little"),
             chain=seal.chain if seal else 0,
-            allotted=self._segment_bytes,
+            allotted=self.segment_bytes,
             align_log2=self._align_log2,
         )
         handle = self._take_spare(header)
@@ -122,11 +132,19 @@ class Shelf:
         self.rotations += 1
         return Writer(self.storage, handle, header, Tally(header), at)
 
+    def _drop_spare(self) -> bool:
+        with self._spare_lock:
+            if not self._spare_ready:
+                return False
+            self.storage.unlink(self.folder / SPARE_NAME)
+            self._spare_ready = False
+            return True
+
     def _fill(self, handle: int, pause: Callable[[], None] | None) -> None:
         # Taking the space first makes a full disk fail at once and not after writing most of a segment.
-        self.storage.allocate(handle, self._segment_bytes)
-        for offset in range(0, self._segment_bytes, _FILL_BYTES):
-            piece = _ZEROS[: self._segment_bytes - offset]
+        self.storage.allocate(handle, self.segment_bytes)
+        for offset in range(0, self.segment_bytes, _FILL_BYTES):
+            piece = _ZEROS[: self.segment_bytes - offset]
             write_fully(self.storage, handle, [piece], offset, durable=pause is not None)
             if pause is not None:
                 pause()

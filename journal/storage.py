@@ -243,9 +243,7 @@ class RealStorage:
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
-def write_fully(
-    storage: Storage, handle: int, buffers: Sequence[bytes], offset: int, *, durable: bool
-) -> None:
+def write_fully(storage: Storage, handle: int, buffers: Sequence[bytes], offset: int, *, durable: bool) -> None:
     """Write all of the buffers, going on after a short write.
 
     Raises:

@@ -161,9 +161,7 @@ class Writer:
         """
         tally = self.tally
         digest = self._digest.finish(tally.offset)
-        footer = Footer(
-            tally.next_seq, tally.frames, tally.records, tally.first_at, tally.last_at, tally.index, digest
-        )
+        footer = Footer(tally.next_seq, tally.frames, tally.records, tally.first_at, tally.last_at, tally.index, digest)
         payload = encode_footer(footer)
         stamp = Stamp(tally.next_seq, self.durable_end, self.at, tally.chain, self.header.salt)
         frame, chain = encode_frame(FOOTER, stamp, payload, align=self.header.align)

@@ -90,11 +90,10 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             return _hit(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
-            return None
         case HoldDue():
-            return _hold_due(turn, turn.state.transaction(given.transaction))
+            _hold_due(turn, turn.state.transaction(given.transaction))
         case ParkDue():
-            return _park_due(turn, turn.state.hit(given.hit))
+            _park_due(turn, turn.state.hit(given.hit))
         case Deploy():
             return _deploy(turn, given)
         case Start():
@@ -102,13 +101,14 @@ def _decide(turn: Turn, given: Input) -> Verdict:
         case Stop():
             return _stop(turn, given)
         case ReplySettled():
-            return _reply_settled(turn, given)
+            _reply_settled(turn, given)
         case Settle():
             return _settle(turn, given)
         case Recover():
-            return _recover(turn, given)
+            _recover(turn, given)
         case Continue():
-            return _continue(turn, turn.state.transaction(given.transaction))
+            _continue(turn, turn.state.transaction(given.transaction))
+    return None
 
 
 def _hit(turn: Turn, hit: Hit) -> Verdict:

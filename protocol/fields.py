@@ -67,7 +67,7 @@ class Contract:
 
     def __init__(self, fields: Fields) -> None:
         self.declared = bool(fields)
-        self._types = {location: spec_of(field).type for location, field in fields.items()}
+        self._types: dict[str, FieldType] = {location: spec_of(field).type for location, field in fields.items()}
         self.sensitive = tuple(location for location, field in fields.items() if spec_of(field).sensitive)
         self._root = _Node()
         self._lists_root = any(location.startswith("[]") for location in fields)

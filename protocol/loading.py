@@ -16,7 +16,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from protocol.convert import ShapeFault, convert_struct
-from protocol.definition import KINDS, CallStep, Connector, Definition, MethodFields, Settings, Step, WebhookStep
+from protocol.definition import KINDS, CallStep, Connector, Definition, Fields, MethodFields, Settings, Step, WebhookStep
 from protocol.fields import spec_of
 
 FILE_BYTES_MAX = 1 << 20  # Of one cycle file; the largest real one has 60 KiB.
@@ -175,7 +175,7 @@ def _inherit(step: Step, connectors: Mapping[str, Connector]) -> Step:
     name = step.webhook if isinstance(step, WebhookStep) else step.connector
     method = "webhook" if isinstance(step, WebhookStep) else step.method.lower()
     declared = getattr(connectors.get(name), method, None)
-    fields = {**(declared.fields if isinstance(declared, MethodFields) else {}), **step.fields}
+    fields: Fields = {**(declared.fields if isinstance(declared, MethodFields) else {}), **step.fields}
     return msgspec.structs.replace(step, fields={where: spec_of(field) for where, field in fields.items()})
 
 

@@ -1,5 +1,7 @@
 """Decisions about hits: what a request to a webhook becomes, whatever comes first (sections 4 to 6)."""
 
+from typing import Any
+
 import pytest
 
 from protocol.inputs import Accepted, Duplicate, Parked, Receipt, Refused, Resumed
@@ -250,7 +252,7 @@ def test_a_crash_leaves_an_unsafe_call_to_a_person() -> None:
         (b"", {}, 422),
     ],
 )
-def test_a_request_that_breaks_the_contract_is_refused(body: object, more: dict[str, object], status: int) -> None:
+def test_a_request_that_breaks_the_contract_is_refused(body: object, more: dict[str, Any], status: int) -> None:
     """4.1: nothing is recorded for it."""
     story = Story(ORDER)
     recorded = len(story.journal)
