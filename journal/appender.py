@@ -14,7 +14,7 @@ Rules:
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -206,7 +206,7 @@ class Appender:
             self._check_usable()
 
     @contextmanager
-    def guard(self, doing: str) -> Iterator[None]:
+    def guard(self, doing: str) -> Generator[None]:
         """Write something beside the segments, a full disk being no failure."""
         with self._lock:
             self._check_usable()
@@ -283,7 +283,7 @@ class Appender:
         self._fail("looking at the manifest", f"somebody replaced it by one of epoch {found.epoch}")
 
     @contextmanager
-    def _writing(self, doing: str, *, may_be_full: bool = False) -> Iterator[None]:
+    def _writing(self, doing: str, *, may_be_full: bool = False) -> Generator[None]:
         """Around anything that writes, with the lock held: whatever is raised inside is final."""
         self._doing = doing
         try:

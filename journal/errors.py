@@ -21,11 +21,11 @@ class JournalError(Exception):
     """Any refusal or failure of the journal."""
 
 
-class JournalFull(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class JournalFull(JournalError):
     """No space for the next segment, manifest or snapshot. Nothing was written; retry when space returns."""
 
 
-class JournalFailed(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class JournalFailed(JournalError):
     """A write, sync or rename failed, so the outcome of the last call is unknown.
 
     Final: after a failed sync the kernel may mark lost pages clean, so a second sync would succeed and lie.
@@ -33,7 +33,7 @@ class JournalFailed(JournalError):  # noqa: N818 - the name says the outcome, an
     """
 
 
-class Unknown(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class Unknown(JournalError):
     """One append was sent and not answered: it may or may not have happened. Never retry it blindly.
 
     The local backend never raises it (its unknown outcomes are final: `JournalFailed`); backends with a
@@ -41,7 +41,7 @@ class Unknown(JournalError):  # noqa: N818 - the name says the outcome, and the 
     """
 
 
-class Fenced(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class Fenced(JournalError):
     """Another owner took over with a higher epoch. Nothing was written; this ownership can never write again."""
 
     def __init__(self, epoch: int, newer: int) -> None:
@@ -53,11 +53,11 @@ class Fenced(JournalError):  # noqa: N818 - the name says the outcome, and the r
         self.newer = newer
 
 
-class JournalClosed(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class JournalClosed(JournalError):
     """The call came after `close`, or from a forked child that must not use its parent's journal."""
 
 
-class BadAppend(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class BadAppend(JournalError):
     """The caller asked for an append that no journal could accept. Nothing was written."""
 
 
@@ -77,7 +77,7 @@ class TooLarge(BadAppend):
     """A group does not fit one frame, or a commit does not fit half a segment. Nothing was written."""
 
 
-class JournalLocked(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class JournalLocked(JournalError):
     """Another process has the folder open for writing. `pid` is what it wrote down, or None if unreadable."""
 
     def __init__(self, folder: str, pid: int | None) -> None:
@@ -87,7 +87,7 @@ class JournalLocked(JournalError):  # noqa: N818 - the name says the outcome, an
         self.pid = pid
 
 
-class JournalUnreadable(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class JournalUnreadable(JournalError):
     """The disk failed to read a file. That is no verdict on its content, and nothing was changed."""
 
     def __init__(self, name: str, error: OSError) -> None:
@@ -98,7 +98,7 @@ class JournalUnreadable(JournalError):  # noqa: N818 - the name says the outcome
         self.name = name
 
 
-class JournalTrimmed(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class JournalTrimmed(JournalError):
     """Retention dropped the records asked for: start from a snapshot, or from `first_seq`."""
 
     def __init__(self, asked: int, first_seq: int) -> None:
@@ -110,7 +110,7 @@ class JournalTrimmed(JournalError):  # noqa: N818 - the name says the outcome, a
         self.first_seq = first_seq
 
 
-class JournalDamaged(JournalError):  # noqa: N818 - the name says the outcome, and the runtime speaks it.
+class JournalDamaged(JournalError):
     """Bytes on disk break a rule that no crash can break. No record was changed.
 
     Attributes:

@@ -46,7 +46,7 @@ def scan_tail(window: Window, segment: SegmentHeader, offset: int) -> Tail:
             header = parse_header(chunk, place, segment.salt) if (start + place) % segment.align == 0 else None
             if header is not None:
                 headers += 1
-                last_seq = max(last_seq or 0, header.base_seq + header.count - 1)
+                last_seq = max(last_seq or 0, header.base_seq + header.records - 1)
                 if proof is None and header.durable > offset and start + place > offset:
                     proof = start + place
             place = chunk.find(MAGIC, place + 1)

@@ -84,18 +84,21 @@ def open_segment(
     handle = storage.open_write(path) if writable else storage.open_read(path)
     try:
         header = decode_segment_header(read_fully(storage, handle, HEADER_SIZE), record.name)
-        if header.journal_id != journal_id:
-            raise JournalDamaged(
-                record.name, 16, "every segment carries this journal's id", f"found {header.journal_id.hex()}"
-            )
-        if header.chain != record.chain:
-            raise JournalDamaged(record.name, 64, "every segment follows the one before it")
-        if header.allotted != record.allotted:
-            raise JournalDamaged(record.name, 72, "header and manifest agree on the size", f"{header.allotted}")
+        _check_header(header, record, journal_id)
     except BaseException:
         storage.close(handle)
         raise
     return handle, header
+
+
+def _check_header(header: SegmentHeader, record: SegmentRecord, journal_id: bytes) -> None:
+    name = record.name
+    if header.journal_id != journal_id:
+        raise JournalDamaged(name, 16, "every segment carries this journal's id", header.journal_id.hex())
+    if header.chain != record.chain:
+        raise JournalDamaged(name, 64, "every segment follows the one before it")
+    if header.allotted != record.allotted:
+        raise JournalDamaged(name, 72, "header and manifest agree on the size", f"{header.allotted}")
 
 
 def read_footer(storage: Storage, handle: int, header: SegmentHeader, record: SegmentRecord) -> Footer:
@@ -105,7 +108,8 @@ def read_footer(storage: Storage, handle: int, header: SegmentHeader, record: Se
         JournalDamaged: the length, the footer or its place is not what the manifest says.
     """
     name, seal = record.name, record.seal
-    assert seal is not None, "only sealed segments have a footer"
+    if seal is None:
+        raise AssertionError("only sealed segments have a footer")
     size = storage.size(handle)
     if size != seal.end:
         raise JournalDamaged(name, min(size, seal.end), "a sealed segment keeps its length", f"{size} bytes")

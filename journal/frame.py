@@ -96,7 +96,7 @@ class FrameHeader(NamedTuple):
     flags: int
     header_bytes: int
     payload_bytes: int
-    count: int
+    records: int
     base_seq: int
     durable: int
     at: int

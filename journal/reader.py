@@ -97,7 +97,8 @@ class View(Struct, frozen=True):
 def sealed_extent(record: SegmentRecord) -> Extent:
     """How far a sealed segment may be read: up to its footer."""
     seal = record.seal
-    assert seal is not None, "only a sealed segment has a footer"
+    if seal is None:
+        raise AssertionError("only a sealed segment has a footer")
     return Extent(record, seal.next_seq, seal.footer_offset, seal.end, seal.first_at, seal.last_at, None)
 
 
@@ -126,7 +127,8 @@ def _frames(storage: Storage, folder: Path, source: Callable[[], View], seq: int
         if seq < view.first_seq:
             raise JournalTrimmed(seq, view.first_seq)
         extent = view.holding(seq)
-        assert extent is not None, "a durable record is in some segment"
+        if extent is None:
+            raise AssertionError("a durable record is in some segment")
         try:
             for frame in _extent_frames(storage, folder, view.journal_id, extent, seq):
                 if frame.base_seq > last:
@@ -153,8 +155,8 @@ def _extent_frames(storage: Storage, folder: Path, journal_id: bytes, extent: Ex
         walk = Walk(Window(storage, handle, extent.end), header, start)
         name = record.name
         for offset, frame, payload in walk.frames():
-            if frame.kind == DATA and frame.base_seq + frame.count > seq:
-                yield Frame(frame.base_seq, frame.count, frame.at, bytes(payload), name, offset)
+            if frame.kind == DATA and frame.base_seq + frame.records > seq:
+                yield Frame(frame.base_seq, frame.records, frame.at, bytes(payload), name, offset)
     finally:
         storage.close(handle)
     if walk.seq != extent.next_seq:

@@ -34,7 +34,15 @@ from journal.frame import CONFIRM, align_up
 from journal.log import RecoveryReport
 from journal.manifest import NAME as MANIFEST_NAME
 from journal.manifest import Manifest
-from journal.segment import JOURNAL_ID_BYTES, Seal, SegmentHeader, SegmentRecord, Tally, parse_segment_name
+from journal.segment import (
+    JOURNAL_ID_BYTES,
+    Seal,
+    SegmentHeader,
+    SegmentRecord,
+    Tally,
+    parse_segment_name,
+    segment_name,
+)
 from journal.shelf import Shelf
 from journal.storage import Storage, read_fully, replace_file, write_fully
 from journal.verdict import Last, Verdict, Where, decide
@@ -132,8 +140,7 @@ def _recover_active(
         ending = examine_active(storage, handle, header, _last_at(shelf.manifest), progress)
         check_verdict(record.name, ending)
         check_snapshots(storage.list_folder(folder), ending.tally.next_seq)
-        if successor and ending.footer is None:
-            raise JournalDamaged(successor, 0, "a segment is sealed before its successor begins", record.name)
+        _check_sealed_before(successor, ending)
         torn_copy = _cut(storage, folder, handle, ending) if ending.verdict is Verdict.CUT else ""
         writer = _continue(shelf, handle, ending, successor)
     except BaseException:
@@ -188,6 +195,11 @@ def check_verdict(name: str, ending: Ending) -> None:
         raise JournalDamaged(name, tail.offset, ending.rule, "; ".join(found))
 
 
+def _check_sealed_before(successor: str | None, ending: Ending) -> None:
+    if successor and ending.footer is None:
+        raise JournalDamaged(successor, 0, "a segment is sealed before the next begins", ending.header.name)
+
+
 def _cut(storage: Storage, folder: Path, handle: int, ending: Ending) -> str:
     """Keep a copy of the torn tail, then make it zeros again."""
     tail, align = ending.tail, ending.header.align
@@ -228,11 +240,11 @@ def _drop_successor(shelf: Shelf, successor: str | None, seal: Seal | None) -> N
     if successor is None:
         return
     manifest, storage = shelf.manifest, shelf.storage
-    parsed = parse_segment_name(successor)
     base_seq, chain = (seal.next_seq, seal.chain) if seal else (0, 0)
-    if parsed != (manifest.next_ordinal, base_seq):
+    place = (manifest.next_ordinal, base_seq)
+    if segment_name(*place) != successor:
         raise JournalDamaged(successor, 0, "a segment begins where the one before it ends", f"at {base_seq}")
-    check_successor(storage, shelf.folder, parsed, chain, manifest.journal_id)
+    check_successor(storage, shelf.folder, place, chain, manifest.journal_id)
     storage.unlink(shelf.folder / successor)
 
 

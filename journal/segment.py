@@ -146,7 +146,7 @@ class Tally:
 
     def add_header(self, offset: int, header: FrameHeader) -> None:
         """Count one frame by its header."""
-        self.add(offset, header.payload_bytes, header.count, header.at, header.own_chain)
+        self.add(offset, header.payload_bytes, header.records, header.at, header.own_chain)
 
 
 def segment_name(ordinal: int, base_seq: int) -> str:

@@ -130,7 +130,7 @@ class RealStorage:
 
     def list_folder(self, path: Path) -> list[str]:
         """See `Storage`."""
-        return os.listdir(path)
+        return [entry.name for entry in path.iterdir()]
 
     def sync_folder(self, path: Path) -> None:
         """See `Storage`."""

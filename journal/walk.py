@@ -114,9 +114,9 @@ class Walk:
             payload = window.at(offset + HEADER_BYTES, size)
             if len(payload) < size or crc32(payload) != header.payload_crc:
                 return self._end(Stop.PAYLOAD)
-            if header.kind == DATA and payload[:_ARRAY_HEAD_BYTES] != array_head(header.count):
-                return self._end(Stop.PLACE, f"the payload is not an array of {header.count} records")
-            self.seq += header.count
+            if header.kind == DATA and bytes(payload[:_ARRAY_HEAD_BYTES]) != array_head(header.records):
+                return self._end(Stop.PLACE, f"the payload is not an array of {header.records} records")
+            self.seq += header.records
             self.chain = header.own_chain
             self.at = header.at
             self.offset = offset + align_up(HEADER_BYTES + size, align)
@@ -140,7 +140,7 @@ class Walk:
         elif header.durable > self.offset or header.at < self.at:
             found = "it comes from the future, or from before the frame before it"
         elif _shape_is_wrong(header):
-            found = f"kind {header.kind}, flags {header.flags}, {header.count} records: not known to this build"
+            found = f"kind {header.kind}, flags {header.flags}, {header.records} records: not known to this build"
         elif self.offset + HEADER_BYTES + header.payload_bytes > self._allotted:
             found = f"{header.payload_bytes} bytes do not fit the segment"
         return found
@@ -151,7 +151,7 @@ def _shape_is_wrong(header: FrameHeader) -> bool:
     if header.header_bytes != HEADER_BYTES or header.payload_bytes > PAYLOAD_BYTES_MAX:
         return True
     if header.kind == DATA:
-        return header.count == 0 or header.flags != 0 or header.payload_bytes < _ARRAY_HEAD_BYTES + header.count
+        return header.records == 0 or header.flags != 0 or header.payload_bytes < _ARRAY_HEAD_BYTES + header.records
     if header.kind == CONFIRM:
-        return header.payload_bytes + header.count != 0 or header.flags & ~CLEAN_CLOSE != 0
-    return header.kind != FOOTER or header.count != 0 or header.flags != 0
+        return header.payload_bytes + header.records != 0 or header.flags & ~CLEAN_CLOSE != 0
+    return header.kind != FOOTER or header.records != 0 or header.flags != 0

@@ -107,7 +107,7 @@ def compile_condition(condition: Condition | str, names: Collection[str]) -> Tes
         raise ValueError(f"a condition is one of {', '.join(sorted(CONDITIONS))}, not {op!r}")
     if op not in UNARY and condition.right is UNSET:
         raise ValueError(f"the condition {op} needs a right side")
-    assert isinstance(condition.left, str), "left is given, as counted above"  # noqa: S101 - Our own invariant.
+    assert isinstance(condition.left, str), "left is given, as counted above"
     left = compile_expression(_bare(condition.left), names)
     right = template_of(None if condition.right is UNSET else condition.right, names)
     compare = _TESTS[op]

@@ -16,7 +16,17 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from protocol.convert import ShapeFault, convert_struct
-from protocol.definition import KINDS, CallStep, Connector, Definition, Fields, MethodFields, Settings, Step, WebhookStep
+from protocol.definition import (
+    KINDS,
+    CallStep,
+    Connector,
+    Definition,
+    Fields,
+    MethodFields,
+    Settings,
+    Step,
+    WebhookStep,
+)
 from protocol.fields import spec_of
 
 FILE_BYTES_MAX = 1 << 20  # Of one cycle file; the largest real one has 60 KiB.

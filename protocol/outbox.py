@@ -99,7 +99,7 @@ def outbox(state: State, decision: Decision) -> list[Effect]:
 def link_answer(hit: HitRow, reply: Reply, at: int) -> AnswerLink:
     """The answer to a hit that came over a link, as the outcome of the parent's call."""
     origin = hit.origin
-    assert origin is not None, "only a linked hit has a parent"  # noqa: S101 - Our own invariant.
+    assert origin is not None, "only a linked hit has a parent"
     answer = CallAnswer(reply.status, reply.headers, reply.body, hit.transaction, hit.cycle)
     return AnswerLink(CallEnded(origin.cycle, at, origin.transaction, origin.step, origin.number, 0, answer))
 

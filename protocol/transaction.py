@@ -213,7 +213,7 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
 def _answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) -> None:
     step = row.step
     plan = turn.program(row).plans[step]
-    assert isinstance(plan, CallPlan), "only a call step has an open call"  # noqa: S101 - Our own invariant.
+    assert isinstance(plan, CallPlan), "only a call step has an open call"
     turn.emit(
         CallAnswered(
             row.cycle,
@@ -247,7 +247,7 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
     if call is None or call.unknown:
         return
     plan = turn.program(row).plans[call.step]
-    assert isinstance(plan, CallPlan), "only a call step has an open call"  # noqa: S101 - Our own invariant.
+    assert isinstance(plan, CallPlan), "only a call step has an open call"
     waits = not plan.safe_to_repeat and call.link is None
     turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
     if waits:
@@ -260,7 +260,7 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
 def resend(turn: Turn, row: TransactionRow) -> None:
     """Send the open call once more, under the key it always had."""
     call = row.call
-    assert call is not None, "there is an open call to send again"  # noqa: S101 - Our own invariant.
+    assert call is not None, "there is an open call to send again"
     turn.emit(
         CallIntended(
             row.cycle,

@@ -207,7 +207,7 @@ class Engine:
         effects = outbox(self.state, decision)
         outcome = self._outcome(given, decision.verdict, ticket)
         records = [encode_event(event) for event in decision.events]
-        touched = {event.transaction for event in decision.events if hasattr(event, "transaction")}
+        touched = {getattr(event, "transaction", 0) for event in decision.events}
         self.committer.submit(records, lambda: self._release(effects, outcome, ticket, touched))
         for transaction in decision.unfinished:
             self.post(Continue(given.cycle, given.at, transaction))
@@ -273,7 +273,7 @@ class Engine:
 
     def spawn(self, task: Callable[..., Any], *arguments: Any) -> None:
         """Start a task that ends with the engine."""
-        assert self._nursery is not None, "effects are released by a running engine"  # noqa: S101 - Our own invariant.
+        assert self._nursery is not None, "effects are released by a running engine"
         self._nursery.start_soon(task, *arguments)
 
     def _connector(self, cycle: str, name: str) -> Connector:

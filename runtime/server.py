@@ -16,11 +16,11 @@ import structlog
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve as hypercorn_serve
-from protocol.loading import encode_definition
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.definition import Definition, WebhookStep
 from protocol.inputs import Deploy, Start
+from protocol.loading import encode_definition
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
@@ -117,7 +117,7 @@ async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: t
 
     async with trio.open_nursery() as nursery:
         app = SentNotes(make_app(door))
-        binds = await nursery.start(partial(hypercorn_serve, app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]  # An ASGI application of ours.
+        binds = await nursery.start(partial(hypercorn_serve, app, config, shutdown_trigger=stop.wait))
         task_status.started(binds[0])
 
 

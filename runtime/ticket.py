@@ -45,11 +45,11 @@ class Ticket:
     async def decided(self) -> Outcome:
         """Wait for the outcome."""
         await self._decided.wait()
-        assert self.outcome is not None, "the outcome is set before its event"  # noqa: S101 - Our own invariant.
+        assert self.outcome is not None, "the outcome is set before its event"
         return self.outcome
 
     async def answered(self) -> Reply:
         """Wait for the built answer, without end: the caller bounds it by a cancel scope."""
         await self._answered.wait()
-        assert self.reply is not None, "the answer is set before its event"  # noqa: S101 - Our own invariant.
+        assert self.reply is not None, "the answer is set before its event"
         return self.reply

@@ -35,7 +35,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
         return None if refusal is None else as_response(refusal)
 
     def engine() -> Engine:
-        assert door.engine is not None, "guarded routes run on a ready server"  # noqa: S101 - Our own invariant.
+        assert door.engine is not None, "guarded routes run on a ready server"
         return door.engine
 
     @app.get("/status/<name>")
@@ -118,7 +118,7 @@ def _missing(detail: str) -> Response:
 def _told(verdict: Any) -> Response:
     if isinstance(verdict, Refused):
         return as_response(problem(verdict.status, verdict.title, verdict.detail))
-    assert isinstance(verdict, Receipt), "orders are answered with a receipt"  # noqa: S101 - Our own invariant.
+    assert isinstance(verdict, Receipt), "orders are answered with a receipt"
     return _json(verdict)
 
 

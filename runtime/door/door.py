@@ -41,7 +41,7 @@ class Door:
 
     def learn(self) -> None:
         """Read the webhook identifiers of every cycle's current version."""
-        assert self.engine is not None, "identifiers are learnt from an engine"  # noqa: S101 - Our own invariant.
+        assert self.engine is not None, "identifiers are learnt from an engine"
         for row in self.engine.state.cycles():
             program = self.engine.state.program(row.definition_hash)
             for step, identifier in row.identifiers.items():

@@ -9,8 +9,8 @@ So memory grows with what is in progress, not with what is held or finished.
 from typing import Any
 
 from msgspec import Struct
-from protocol.loading import decode_definition
 
+from protocol.loading import decode_definition
 from protocol.program import Program, compile_program
 from protocol.state import (
     CycleRow,
@@ -72,7 +72,7 @@ class StoredState:
 
     def cycle(self, name: str) -> CycleRow:
         row = self._rows[CycleRow, name]
-        assert isinstance(row, CycleRow), "rows are filed under their type"  # noqa: S101 - Our own invariant.
+        assert isinstance(row, CycleRow), "rows are filed under their type"
         return row
 
     def program(self, definition_hash: str) -> Program:

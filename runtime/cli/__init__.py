@@ -1,0 +1,5 @@
+"""The command line: `cyclewright`."""
+
+from runtime.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,117 @@
+"""A real server in a process of its own, over real sockets, that can be killed and started again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_S = 30.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Server:
+    """`cyclewright serve` on a project folder."""
+
+    def __init__(self, project: Path, *, port: int = 0) -> None:
+        self.project = project
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.data = project / ".cyclewright"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = project / "server.log"
+
+    def start(self) -> float:
+        """Start it and wait until it is ready; returns the seconds that took."""
+        began = time.perf_counter()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "runtime.cli", "serve", str(self.project), "--bind", f"127.0.0.1:{self.port}"],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONWARNINGS": "default"},
+            )
+        while time.perf_counter() - began < READY_S:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return time.perf_counter() - began
+            except httpx.TransportError:
+                pass
+            self.pause()
+        raise AssertionError(f"not ready within {READY_S} s: {self.log.read_text()}")
+
+    def pause(self) -> None:
+        """Give the server a moment; waits for a process, which has no clock of ours."""
+        assert self.process is not None
+        try:
+            self.process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            return
+
+    def kill(self) -> None:
+        """Kill -9."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def terminate(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def hit(self, identifier: str, body: Any, **headers: str) -> httpx.Response:
+        """POST to a webhook."""
+        return httpx.post(f"{self.url}/webhook/{identifier}", json=body, headers=headers, timeout=30)
+
+    def api(self, path: str, *, method: str = "GET") -> Any:
+        """A call to the API with the admin token."""
+        token = (self.data / "admin.token").read_text()
+        headers = {"authorization": f"Bearer {token}"}
+        response = httpx.request(method, f"{self.url}/api/{path}", headers=headers, timeout=30)
+        response.raise_for_status()
+        return response.json()
+
+    def transactions(self, query: str = "") -> list[dict[str, Any]]:
+        """Every transaction, newest first, over as many pages as there are."""
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            page = self.api(f"transactions?limit=500{after}{query}")
+            found += page["transactions"]
+            if page["next"] is None:
+                return found
+            after = f"&after={page['next']}"
+
+    def settled(self, cycle: str, seconds: float = 20.0) -> dict[str, int]:
+        """The counts of a cycle once nothing of it runs."""
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            counts: dict[str, int] = self.api(f"cycles/{cycle}")["counts"]
+            if counts["running"] == 0:
+                return counts
+            self.pause()
+        raise AssertionError(f"{cycle} still runs: {counts}")

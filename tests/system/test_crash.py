@@ -1,0 +1,180 @@
+"""kill -9 under load: what was answered 2xx is run, held, parked or listed; no effect happens under a new key."""
+
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.system.harness import Server
+from tests.system.partner import Partner
+
+CYCLE = """
+cycle: jobs
+connectors:
+  shop: {}
+  remote: {base_url: "%s", allow_private: true}
+settings: {on_error: stop_transaction}
+steps:
+  asked:
+    webhook: shop
+    identifier: jobs-asked
+    fields: {job_id: {type: integer, required: true}}
+  work:
+    post: remote
+    path: /effects
+    body: {job_id: "{{ asked.job_id }}"}
+  done:
+    webhook: shop
+    identifier: jobs-done
+    fields: {job_id: {type: integer, required: true}, status: {type: text, required: true}}
+    match: {job_id: asked.job_id}
+"""
+
+QUOTE = """
+cycle: quotes
+connectors: {shop: {}}
+steps:
+  asked:
+    webhook: shop
+    identifier: quotes-asked
+    fields: {amount: {type: integer, required: true}}
+  answer:
+    respond: {body: {price: "{{ asked.amount * 2 }}", pass: "{{ transaction.id }}"}}
+"""
+KILLS = 20
+
+
+@pytest.mark.timeout(240)
+def test_nothing_answered_is_lost_and_nothing_runs_twice(tmp_path: Path) -> None:
+    """Section 9 of the contract's promises: 20 kills at random instants, the store deleted between some."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with Partner() as partner:
+        (tmp_path / "jobs.cycle.yaml").write_text(CYCLE % partner.url)
+        server = Server(tmp_path)
+        accepted: dict[int, str] = {}
+        callbacks: list[int] = []
+        for kill in range(KILLS):
+            server.start()
+            _load_until_killed(server, kill, chance, accepted, callbacks)
+            if kill % 5 == 4:
+                for suffix in ("", "-wal", "-shm"):
+                    (server.data / f"store.sqlite{suffix}").unlink(missing_ok=True)
+        with server:
+            counts = server.settled("jobs")
+            listed = {one["transaction"]: one for one in server.transactions()}
+            parked = len(server.api("parked?limit=500")["parked"])
+        assert counts["failed"] == 0
+        missing = set(accepted.values()) - set(listed)
+        assert not missing, f"answered and lost: {missing}"
+        assert parked <= len(callbacks)
+        keys = {key for key in partner.effects if key}
+        assert all(key.endswith(".work.1") for key in keys), "an effect ran under a new key"
+        assert len(keys) == len(listed), "each transaction had its effect under one key"
+
+
+def _load_until_killed(
+    server: Server, kill: int, chance: random.Random, accepted: dict[int, str], callbacks: list[int]
+) -> None:
+    """Clients send jobs and callbacks until the server dies under them; only 2xx answers count."""
+    stop = threading.Event()
+
+    def client(number: int) -> None:
+        with httpx.Client(base_url=server.url, timeout=5) as http:
+            for turn in range(10_000):
+                if stop.is_set():
+                    return
+                job = kill * 1_000_000 + number * 100_000 + turn
+                try:
+                    answer = http.post("/webhook/jobs-asked", json={"job_id": job})
+                    if answer.status_code == 202:
+                        accepted[job] = answer.json()["transaction"]
+                    back = http.post("/webhook/jobs-done", json={"job_id": job, "status": "ok"})
+                    if back.status_code == 202:
+                        callbacks.append(job)
+                except httpx.TransportError:
+                    return
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    threads[0].join(chance.uniform(0.05, 0.7))
+    server.kill()
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_synchronous_answer_survives_the_process(tmp_path: Path) -> None:
+    """5.4: the same delivery key after a crash gets the stored answer, byte for byte."""
+    (tmp_path / "quotes.cycle.yaml").write_text(QUOTE)
+    server = Server(tmp_path)
+    server.start()
+    first = server.hit("quotes-asked", {"amount": 21}, **{"idempotency-key": "q1"})
+    server.kill()
+    with server:
+        again = server.hit("quotes-asked", {"amount": 21}, **{"idempotency-key": "q1"})
+        assert (again.status_code, again.content) == (200, first.content)
+        assert again.headers["cyclewright-duplicate"] == "true"
+        other = server.hit("quotes-asked", {"amount": 22}, **{"idempotency-key": "q1"})
+        assert other.status_code == 409
+
+
+def test_sigterm_drains_and_exits_cleanly(tmp_path: Path) -> None:
+    """Section 11: stop accepting, finish, flush, exit 0."""
+    (tmp_path / "quotes.cycle.yaml").write_text(QUOTE)
+    server = Server(tmp_path)
+    server.start()
+    assert server.hit("quotes-asked", {"amount": 1}).status_code == 200
+    assert server.terminate() == 0
+    with server:
+        assert server.settled("quotes")["completed"] == 1
+
+
+def test_a_callback_from_inside_the_handler_is_not_lost(tmp_path: Path) -> None:
+    """6.5: it arrives before the call that caused it has returned, and is delivered when the hold is reached."""
+    with Partner() as partner:
+        text = (CYCLE % partner.url).replace("/effects", "/jobs")
+        (tmp_path / "jobs.cycle.yaml").write_text(text)
+        with Server(tmp_path) as server:
+            partner.callback = f"{server.url}/webhook/jobs-done"
+            assert server.hit("jobs-asked", {"job_id": 7}).status_code == 202
+            counts = server.settled("jobs")
+            assert counts == {"running": 0, "held": 0, "completed": 1, "failed": 0, "stopped": 0, "parked": 0}
+            (one,) = server.transactions()
+            assert one["pass"] == 2
+
+
+def test_a_thousand_callbacks_for_one_key_all_run_in_order(tmp_path: Path) -> None:
+    """6.4: all passes, in order, none lost."""
+    with Partner() as partner:
+        (tmp_path / "jobs.cycle.yaml").write_text(CYCLE % partner.url)
+        with Server(tmp_path) as server:
+            server.hit("jobs-asked", {"job_id": 7})
+            server.settled("jobs")
+            senders = [threading.Thread(target=_callbacks(server, start)) for start in range(0, 1000, 125)]
+            for sender in senders:
+                sender.start()
+            for sender in senders:
+                sender.join()
+            server.settled("jobs")
+            (one,) = server.transactions()
+            assert one["pass"] == 1001
+            shown = server.api(f"transactions/{one['transaction']}")
+            numbers = [(entry["pass"], entry["hit"]) for entry in shown["passes"]]
+            assert numbers == sorted(numbers)
+            assert all(entry["status"] == "done" for entry in shown["passes"])
+
+
+def _callbacks(server: Server, start: int) -> Callable[[], None]:
+    def send() -> None:
+        with httpx.Client(base_url=server.url, timeout=30) as http:
+            for number in range(start, start + 125):
+                answer = http.post("/webhook/jobs-done", json={"job_id": 7, "status": f"S{number}"})
+                assert answer.status_code == 202
+
+    return send
