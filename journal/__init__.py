@@ -1,4 +1,8 @@
-"""The append-only log: frames, segments, recovery, snapshots and the offline checker. Blocking; knows no Trio."""
+"""An append-only log in a folder: durable commits, checked reads, honest recovery.
+
+Records are opaque bytes, each one msgpack value. `Log`, `LogReader` and `Ownership` are the seam that any backend
+fills; `LocalLog` is the backend on local disks. Everything here blocks, and nothing here knows what the records mean.
+"""
 
 from journal.check import VerifyFault, VerifyReport, verify
 from journal.errors import (
@@ -18,7 +22,7 @@ from journal.errors import (
     WrongSequence,
 )
 from journal.frame import Frame
-from journal.local import LocalLog
+from journal.local import LocalLog, LocalOwnership
 from journal.log import (
     LOCAL_PARTITION,
     JournalOptions,
@@ -31,6 +35,8 @@ from journal.log import (
     SegmentInfo,
 )
 from journal.reader import LocalReader
+from journal.snapshot import Snapshot, schema_digest
+from journal.storage import RealStorage, Storage
 
 __all__ = [
     "LOCAL_PARTITION",
@@ -49,17 +55,22 @@ __all__ = [
     "JournalTrimmed",
     "JournalUnreadable",
     "LocalLog",
+    "LocalOwnership",
     "LocalReader",
     "Log",
     "LogReader",
     "Loss",
     "Ownership",
+    "RealStorage",
     "RecoveryReport",
     "SegmentInfo",
+    "Snapshot",
+    "Storage",
     "TooLarge",
     "Unknown",
     "VerifyFault",
     "VerifyReport",
     "WrongSequence",
+    "schema_digest",
     "verify",
 ]

@@ -173,7 +173,9 @@ class Appender:
                 return 0
             kept = manifest.segments[len(dropped) :]
             with self._writing("trimming", may_be_full=True):
-                self._shelf.save_even_if_full(msgspec.structs.replace(manifest, segments=kept, floor=kept[0].ordinal))
+                self._shelf.save_even_if_full(
+                    msgspec.structs.replace(manifest, segments=kept, floor=kept[0].ordinal, floor_seq=kept[0].base_seq)
+                )
             self._published = self._visible()
             with self._writing("trimming"):
                 for record in dropped:

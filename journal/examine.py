@@ -53,6 +53,15 @@ def scan_tail(window: Window, segment: SegmentHeader, offset: int) -> Tail:
     return Tail(offset, end, proof, headers, last_seq)
 
 
+def find_header(window: Window, segment: SegmentHeader, offset: int) -> tuple[int, int] | None:
+    """The (sequence number, offset) of the first good header behind `offset`, or None."""
+    for place in range(offset + segment.align, window.end, segment.align):
+        header = parse_header(window.at(place, HEADER_BYTES), 0, segment.salt)
+        if header is not None:
+            return header.base_seq, place
+    return None
+
+
 def gather(window: Window, segment: SegmentHeader, walk: Walk, *, where: Where, last: Last) -> tuple[Facts, Tail]:
     """The facts at the place where the walk ended."""
     tail = scan_tail(window, segment, walk.offset)

@@ -44,14 +44,24 @@ def check_names(manifest: Manifest, names: list[str]) -> str | None:
     named = {record.name for record in manifest.segments}
     for name in sorted(named - there):
         raise JournalDamaged(name, 0, "every segment of the manifest is in the folder", "it is missing")
-    for name in sorted(there - named - _OTHERS):
-        if not _OURS.fullmatch(name):
+    for name in sorted(there - named):
+        if is_foreign(name):
             raise JournalDamaged(name, 0, "a journal folder holds the journal's files only", "move this one away")
     extra = [name for name in sorted(there - named) if _ordinal(name) >= manifest.floor]
     for place, name in enumerate(extra):
         if place > 0 or _ordinal(name) != manifest.next_ordinal:
             raise JournalDamaged(name, 0, "the manifest names every segment", "it does not name this one")
     return extra[0] if extra else None
+
+
+def is_foreign(name: str) -> bool:
+    """Whether no journal ever makes a file of this name."""
+    return name not in _OTHERS and not _OURS.fullmatch(name)
+
+
+def is_leftover(name: str, manifest: Manifest) -> bool:
+    """Whether this is a segment that a trim dropped, but had no time to remove."""
+    return 0 <= _ordinal(name) < manifest.floor
 
 
 def check_snapshots(names: list[str], next_seq: int) -> None:
@@ -66,8 +76,7 @@ def check_snapshots(names: list[str], next_seq: int) -> None:
 def remove_leftovers(storage: Storage, folder: Path, manifest: Manifest, names: list[str]) -> None:
     """Remove what a crash may leave and nobody needs: temporary files, the spare, trimmed segments."""
     for name in names:
-        trimmed = 0 <= _ordinal(name) < manifest.floor
-        if name == SPARE_NAME or name.endswith(TEMPORARY_SUFFIX) or trimmed:
+        if name == SPARE_NAME or name.endswith(TEMPORARY_SUFFIX) or is_leftover(name, manifest):
             storage.unlink(folder / name)
 
 

@@ -34,12 +34,14 @@ class Manifest(Struct, frozen=True, array_like=True):
         epoch: of the newest owner.
         segments: oldest first; all sealed but the last. Empty only while the very first one is being made.
         floor: the lowest ordinal retention left; files below it are leftovers of a trim that was cut short.
+        floor_seq: the sequence number the log begins with, as retention left it.
     """
 
     journal_id: bytes
     epoch: int = 0
     segments: tuple[SegmentRecord, ...] = ()
     floor: int = 0
+    floor_seq: int = 0
 
     @property
     def next_ordinal(self) -> int:
@@ -106,10 +108,18 @@ def save_manifest(storage: Storage, folder: Path, manifest: Manifest) -> Identit
 
 def _check_line(manifest: Manifest) -> None:
     """Every segment must follow from the one before it."""
+    if manifest.segments:
+        first = manifest.segments[0]
+        if (first.ordinal, first.base_seq) != (manifest.floor, manifest.floor_seq):
+            raise JournalDamaged(NAME, _HEAD.size, "the first segment is where retention left the log", first.name)
     for before, after in zip(manifest.segments, manifest.segments[1:], strict=False):
         seal = before.seal
-        if seal is None or (after.base_seq, after.chain) != (seal.next_seq, seal.chain):
+        if seal is None or _start(after) != (before.ordinal + 1, seal.next_seq, seal.chain):
             raise JournalDamaged(NAME, _HEAD.size, "every segment must follow the one before it", after.name)
+
+
+def _start(record: SegmentRecord) -> tuple[int, int, int]:
+    return record.ordinal, record.base_seq, record.chain
 
 
 _decode = msgspec.msgpack.Decoder(Manifest).decode

@@ -218,12 +218,13 @@ class LocalReader:
         for look in range(_LOOKS):
             try:
                 return self._look()
-            except (JournalDamaged, FileNotFoundError):
+            except JournalDamaged:
                 if look == _LOOKS - 1:
                     raise
-                time.sleep(_LOOK_AGAIN_SECONDS)
             except OSError as error:
-                raise JournalUnreadable(str(self._folder), error) from error
+                if look == _LOOKS - 1 or not isinstance(error, FileNotFoundError):
+                    raise JournalUnreadable(str(self._folder), error) from error
+            time.sleep(_LOOK_AGAIN_SECONDS)
         raise AssertionError("the last look returns or raises")
 
     def _look(self) -> View:

@@ -120,7 +120,7 @@ def _begin_next(shelf: Shelf, successor: str | None) -> tuple[Writer, RecoveryRe
     """Start the first segment, or the one after a salvage; also again after a crash in between."""
     segments = shelf.manifest.segments
     seal = segments[-1].seal if segments else None
-    check_snapshots(shelf.storage.list_folder(shelf.folder), seal.next_seq if seal else 0)
+    check_snapshots(shelf.storage.list_folder(shelf.folder), seal.next_seq if seal else shelf.manifest.floor_seq)
     _drop_successor(shelf, successor, seal)
     writer = shelf.begin_segment(seal, _last_at(shelf.manifest))
     shelf.flush()
@@ -240,7 +240,7 @@ def _drop_successor(shelf: Shelf, successor: str | None, seal: Seal | None) -> N
     if successor is None:
         return
     manifest, storage = shelf.manifest, shelf.storage
-    base_seq, chain = (seal.next_seq, seal.chain) if seal else (0, 0)
+    base_seq, chain = (seal.next_seq, seal.chain) if seal else (manifest.floor_seq, 0)
     place = (manifest.next_ordinal, base_seq)
     if segment_name(*place) != successor:
         raise JournalDamaged(successor, 0, "a segment begins where the one before it ends", f"at {base_seq}")

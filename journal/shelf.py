@@ -116,7 +116,7 @@ class Shelf:
         header = SegmentHeader(
             journal_id=manifest.journal_id,
             ordinal=manifest.next_ordinal,
-            base_seq=seal.next_seq if seal else 0,
+            base_seq=seal.next_seq if seal else manifest.floor_seq,
             created=self.storage.now_ns(),
             salt=int.from_bytes(self.storage.random_bytes(8), "little"),
             chain=seal.chain if seal else 0,

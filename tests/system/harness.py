@@ -109,8 +109,9 @@ class Server:
     def settled(self, cycle: str, seconds: float = 20.0) -> dict[str, int]:
         """The counts of a cycle once nothing of it runs."""
         until = time.perf_counter() + seconds
+        counts: dict[str, int] = {}
         while time.perf_counter() < until:
-            counts: dict[str, int] = self.api(f"cycles/{cycle}")["counts"]
+            counts = self.api(f"cycles/{cycle}")["counts"]
             if counts["running"] == 0:
                 return counts
             self.pause()

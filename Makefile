@@ -1,0 +1,33 @@
+# `make serve` runs the example project, `make test` passes everything; both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := protocol journal runtime tests bench examples
+
+.PHONY: serve test check bench fmt
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	touch $(READY)
+
+serve: $(READY)
+	$(BIN)/python examples/orders/run.py
+
+test: check
+
+check: $(READY)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pytest --cov --cov-report=term:skip-covered -q
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+fmt: $(READY)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)

@@ -1,0 +1,12 @@
+"""`python -m bench [core|http]`: the whole table, or one part of it."""
+
+import sys
+
+from bench import core, http
+from bench.table import head
+
+PARTS = {"core": core.run, "http": http.run}
+
+head()
+for part in sys.argv[1:] or list(PARTS):
+    PARTS[part]()
