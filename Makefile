@@ -7,7 +7,9 @@ CODE := protocol journal runtime tests bench examples
 
 .PHONY: serve test check bench fmt
 
+# Done again only when the dependencies may have changed.
 $(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'
@@ -22,6 +24,7 @@ check: $(READY)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
+	MYPYPATH=examples/orders $(BIN)/mypy examples/orders
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest --cov --cov-report=term:skip-covered -q
 

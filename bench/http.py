@@ -71,15 +71,23 @@ class _Answers:
 
 
 async def _client(request: bytes, times: list[float], statuses: dict[int, int], ends: float) -> None:
-    stream = await trio.open_tcp_stream("127.0.0.1", PORT)
-    async with stream:
+    while trio.current_time() < ends:
+        await _connection(request, times, statuses, ends)
+
+
+async def _connection(request: bytes, times: list[float], statuses: dict[int, int], ends: float) -> None:
+    """Requests over one connection, until the time is over or the server closes it."""
+    async with await trio.open_tcp_stream("127.0.0.1", PORT) as stream:
         while trio.current_time() < ends:
             answers = _Answers()
             parser = httptools.HttpResponseParser(answers)
             began = time.perf_counter()
             await stream.send_all(request)
             while not answers.done:
-                parser.feed_data(await stream.receive_some(65_536))
+                received = await stream.receive_some(65_536)
+                if not received:
+                    return
+                parser.feed_data(received)
             times.append(time.perf_counter() - began)
             status = parser.get_status_code()
             statuses[status] = statuses.get(status, 0) + 1
@@ -107,7 +115,7 @@ def load(
 def start(arguments: list[str], ready: str) -> tuple[subprocess.Popen[bytes], float]:
     """Start a server and wait until it answers; the process and the seconds that took."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     while time.perf_counter() - began < 60:
         try:
             if httpx.get(f"http://127.0.0.1:{PORT}{ready}").status_code in (200, 405):
@@ -130,7 +138,7 @@ def run(holds: int = 100_000) -> None:
     row("bare Quart-Trio, 202, 64 connections", f"{len(bare) / SECONDS:,.0f}/s", *percentiles(bare))
     process.kill()
     process.wait()
-    with tempfile.TemporaryDirectory(dir=".") as name:
+    with tempfile.TemporaryDirectory() as name:
         project = Path(name)
         for file, text in (("bench", CYCLE), ("quote", QUOTE), ("hold", HOLD)):
             (project / f"{file}.cycle.yaml").write_text(text)

@@ -122,6 +122,8 @@ class Appender:
         """See `Ownership.confirm`."""
         with self._lock:
             self._check_owner(epoch)
+            if not self._shelf.is_flushed:
+                return False
             with self._writing("a confirm frame"):
                 return self._writer.confirm()
 
@@ -153,7 +155,7 @@ class Appender:
     def upkeep(self, pause: Callable[[], None] | None) -> bool:
         """See `LocalLog.prepare_spare`."""
         with self._upkeep_lock:
-            self._check_usable()
+            self.check_usable()  # Takes the lock: what another thread is writing right now is not interrupted.
             try:
                 self._writer.hash_ahead()
                 return self._shelf.prepare_spare(pause)
@@ -199,7 +201,8 @@ class Appender:
             records=self._records,
             rotations=self._shelf.rotations - self._rotations_before,
             spare_ready=self._shelf.spare_ready,
-            failed=bool(self._failure or self._doing),
+            # Not a failure: another thread that writes right now, and therefore holds the lock.
+            failed=bool(self._failure or (self._doing and not self._lock.locked())),
         )
 
     def check_usable(self) -> None:
@@ -267,9 +270,10 @@ class Appender:
             raise JournalClosed("the journal belongs to the process that opened it, not to its forked child")
 
     def _is_writable(self) -> bool:
-        return not (self._failure or self._doing or self._closed) and (
-            os.getpid() == self._pid and self._shelf.storage.identity(self._manifest_path) == self._shelf.identity
-        )
+        shelf = self._shelf
+        if self._failure or self._doing or self._closed or os.getpid() != self._pid or not shelf.is_flushed:
+            return False
+        return shelf.storage.identity(self._manifest_path) == shelf.identity
 
     def _check_manifest(self, epoch: int) -> None:
         """Notice another process that took over, by the manifest it must have replaced."""

@@ -66,6 +66,8 @@ def gather(window: Window, segment: SegmentHeader, walk: Walk, *, where: Where, 
     """The facts at the place where the walk ended."""
     tail = scan_tail(window, segment, walk.offset)
     rest_zero = tail.end == tail.offset
+    # A commit's write begins with the confirm frame before it, where that one was not yet waited for.
+    reach = commit_limit(segment.allotted) + segment.align
     facts = Facts(
         where=where,
         short=window.end < segment.allotted and not (last is Last.FOOTER and walk.offset == window.end),
@@ -73,7 +75,7 @@ def gather(window: Window, segment: SegmentHeader, walk: Walk, *, where: Where, 
         last=last,
         found=Found.ZERO if rest_zero else _found(window, segment, walk),
         proof=tail.proof is not None,
-        far=tail.end - tail.offset > commit_limit(segment.allotted),
+        far=tail.end - tail.offset > reach,
     )
     return facts, tail
 

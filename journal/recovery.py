@@ -85,6 +85,7 @@ def recover(shelf: Shelf, manifest: Manifest | None, progress: Progress | None) 
     if manifest is None:
         manifest = _first_manifest(storage, names)
         shelf.save(manifest)
+        names = storage.list_folder(folder)  # Saving took the leftover of an earlier try with it.
     successor = check_names(manifest, names)
     storage.sync_folder(folder)
     for record in manifest.segments:

@@ -79,6 +79,8 @@ def salvage_folder(shelf: Shelf) -> Loss | None:
     damage = survey.damage or problem
     foreign = [name for name in names if is_foreign(name)]
     ahead = _snapshots_ahead(survey, names)
+    if damage is None and _is_old(manifest, survey):
+        damage = JournalDamaged(MANIFEST_NAME, 0, "the manifest names every segment with frames", "it is an old one")
     if damage is None and foreign:
         damage = JournalDamaged(foreign[0], 0, "a journal folder holds the journal's files only")
     if damage is None and ahead:
@@ -167,6 +169,12 @@ def _manifest(shelf: Shelf, names: list[str]) -> tuple[Manifest | None, JournalD
     if segments or MANIFEST_NAME in names:
         raise problem
     return None, None
+
+
+def _is_old(manifest: Manifest, survey: Survey) -> bool:
+    """Whether good segments hold frames that the manifest does not know; one empty successor is no matter."""
+    unknown = len(survey.kept) - len(manifest.segments)
+    return unknown > 1 or (unknown == 1 and survey.broken is not None and survey.broken.tally.frames > 0)
 
 
 def _snapshots_ahead(survey: Survey, names: list[str]) -> list[str]:

@@ -47,6 +47,11 @@ class Shelf:
         self._spare_ready = False
 
     @property
+    def is_flushed(self) -> bool:
+        """Whether the manifest on disk is the one in memory; without it no frame may go into a new segment."""
+        return self._saved is self.manifest
+
+    @property
     def spare_ready(self) -> bool:
         """Whether the next segment is zero-filled and waiting."""
         return self._spare_ready
@@ -63,7 +68,7 @@ class Shelf:
 
     def flush(self) -> None:
         """Write the manifest if the file does not say what `manifest` says; repeat after a full disk."""
-        if self._saved is not self.manifest:
+        if not self.is_flushed:
             manifest = self.manifest
             self.identity = save_manifest(self.storage, self.folder, manifest)
             self._saved = manifest

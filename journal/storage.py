@@ -21,7 +21,7 @@ FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 IOV_MAX: Final = 1024  # Linux refuses more buffers in one call.
 FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NO_DSYNC_ERRNOS: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
+_UNSUPPORTED_ERRNOS: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 
 Identity = tuple[int, int, int, int]  # device, inode, change time in ns, size
 
@@ -190,7 +190,7 @@ class RealStorage:
                 return os.pwritev(handle, buffers, offset, self._dsync_flag)
             except OSError as error:
                 # The file system or kernel does not know the flag and wrote nothing: two calls from now on.
-                if error.errno not in _NO_DSYNC_ERRNOS:
+                if error.errno not in _UNSUPPORTED_ERRNOS:
                     raise
                 self._dsync_flag = 0
         written = os.pwritev(handle, buffers, offset)
@@ -206,9 +206,13 @@ class RealStorage:
         os.ftruncate(handle, size)
 
     def allocate(self, handle: int, size: int) -> None:
-        """See `Storage`."""
+        """See `Storage`. Where the file system cannot, the zeros written next take the space all the same."""
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle, 0, size)
+            try:
+                os.posix_fallocate(handle, 0, size)
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED_ERRNOS | {errno.EINVAL}:
+                    raise
 
     def forget_cache(self, handle: int) -> None:
         """See `Storage`."""

@@ -4,14 +4,21 @@
 have no canonical text, so they never match anything, not even each other.
 """
 
+import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from protocol.definition import FieldType
 
 DIGITS_MAX = 60  # Of a decimal; more is no amount of anything, and exponents must not fill memory.
+NUMBER_CHARACTERS_MAX = 200  # Of text that is a number; zeros without end say nothing, and cost time.
 TRUTHS = {"true": "true", "false": "false"}
+
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,6})?", re.ASCII)  # Decimal itself reads 1_000 and NaN too.
+_INSTANT = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
+)  # datetime itself reads 20240101 and 2024-W01 too, which are more often numbers and names.
 
 
 def canonical(value: Any, kind: FieldType) -> str | None:
@@ -29,18 +36,23 @@ def canonical(value: Any, kind: FieldType) -> str | None:
             return TRUTHS.get(str(value).lower())
         case "datetime":
             moment = instant_of(value)
-            return None if moment is None else moment.astimezone(UTC).isoformat()
+            return None if moment is None else moment.isoformat()
         case _:
             return text_of(value)
 
 
 def decimal_of(value: Any) -> Decimal | None:
     """A number, or text that is one, as an exact decimal; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = Decimal(value.strip() if isinstance(value, str) else repr(value))
-    except InvalidOperation:
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = Decimal(value)
+    elif isinstance(value, float):
+        number = Decimal(repr(value))
+    elif isinstance(value, str):
+        text = value.strip()
+        if len(text) > NUMBER_CHARACTERS_MAX or not _NUMBER.fullmatch(text):
+            return None
+        number = Decimal(text)
+    else:
         return None
     return number if number.is_finite() and abs(number.adjusted()) <= DIGITS_MAX else None
 
@@ -53,14 +65,18 @@ def plain(number: Decimal) -> str:
 
 
 def instant_of(value: Any) -> datetime | None:
-    """RFC 3339 text as an instant; without an offset it is UTC; None for anything else."""
-    if not isinstance(value, str):
+    """RFC 3339 text as an instant in UTC; a date alone is its midnight; without an offset it is UTC.
+
+    Returns:
+        None for anything else, and for what lies outside the years 1 to 9999.
+    """
+    if not isinstance(value, str) or not _INSTANT.fullmatch(value.strip()):
         return None
     try:
-        moment = datetime.fromisoformat(value.strip())
-    except ValueError:
+        moment = datetime.fromisoformat(value.strip().upper())
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # No such day, or an offset that leads out of the calendar.
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def text_of(value: Any) -> str:

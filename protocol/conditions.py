@@ -1,17 +1,26 @@
 """Conditions of decisions: comparisons written as a mapping, combinations of them, and CEL.
 
-A left side that leads nowhere counts as null: it does not exist, it equals null, and nothing else holds of it.
+A left side that leads nowhere counts as null: it does not exist and equals null alone, so of the comparisons only
+the negative ones (`not_equals`, `not_contains`) hold of it. Text that is a number compares with numbers as one; two
+texts are equal only when they are the same text, and are ordered as numbers when both are.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from msgspec import UNSET
 
 from protocol.canonical import canonical, decimal_of, instant_of
 from protocol.definition import Condition
-from protocol.expression import EmptySource, Expression, ExpressionError, compile_cel, compile_expression
-from protocol.expression import compile_template as template_of
+from protocol.expression import (
+    EmptySource,
+    Expression,
+    ExpressionError,
+    compile_cel,
+    compile_expression,
+    compile_template,
+)
 
 Scope = Mapping[str, Any]
 Test = Callable[[Scope], bool]
@@ -19,8 +28,10 @@ Test = Callable[[Scope], bool]
 
 def equal(left: Any, right: Any) -> bool:
     """Equality of values: numbers by their value, also against text that is a number; the rest as they are."""
-    if isinstance(left, dict | list) or isinstance(right, dict | list):
-        return bool(left == right)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(equal(item, right[key]) for key, item in left.items())
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(equal, left, right))
     if isinstance(left, bool) or isinstance(right, bool):
         return canonical(left, "text") == canonical(right, "text")
     numbers = decimal_of(left), decimal_of(right)
@@ -44,7 +55,7 @@ def _contains(left: Any, right: Any) -> bool:
         return isinstance(right, str) and right in left
     if isinstance(left, list):
         return any(equal(item, right) for item in left)
-    return isinstance(left, Mapping) and right in left
+    return isinstance(left, Mapping) and isinstance(right, str) and right in left
 
 
 def _moments(left: Any, right: Any, *, after: bool) -> bool:
@@ -97,26 +108,32 @@ def compile_condition(condition: Condition | str, names: Collection[str]) -> Tes
     given = [name for name in ("left", "all", "any") if getattr(condition, name) is not UNSET]
     if len(given) != 1:
         raise ValueError(f"a condition has exactly one of left, all and any, found {', '.join(given) or 'none'}")
-    for name, combine in (("all", all), ("any", any)):
-        parts = getattr(condition, name)
-        if parts is not UNSET:
-            tests = [compile_condition(part, names) for part in parts]
-            return lambda scope, tests=tests, combine=combine: combine(test(scope) for test in tests)  # type: ignore[misc]  # Defaults bind the loop's values.
+    if isinstance(condition.left, str):
+        return _comparison(condition, condition.left, names)
+    if condition.op is not UNSET or condition.right is not UNSET:
+        raise ValueError(f"is and right belong to left, not to {given[0]}")
+    if isinstance(condition.all, list):
+        every = [compile_condition(part, names) for part in condition.all]
+        return lambda scope: all(test(scope) for test in every)
+    some = [compile_condition(part, names) for part in condition.any or []]
+    return lambda scope: any(test(scope) for test in some)
+
+
+def _comparison(condition: Condition, left_text: str, names: Collection[str]) -> Test:
     op = condition.op
     if not isinstance(op, str) or op not in _TESTS:
-        raise ValueError(f"a condition is one of {', '.join(sorted(CONDITIONS))}, not {op!r}")
+        known = sorted(CONDITIONS)
+        near = get_close_matches(str(op), known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"a condition is one of {', '.join(known)}, not {'nothing' if op is UNSET else op!r}{hint}")
     if op not in UNARY and condition.right is UNSET:
         raise ValueError(f"the condition {op} needs a right side")
-    assert isinstance(condition.left, str), "left is given, as counted above"
-    left = compile_expression(_bare(condition.left), names)
-    right = template_of(None if condition.right is UNSET else condition.right, names)
+    left = compile_expression(left_text, names)
+    right = compile_template(None if condition.right is UNSET else condition.right, names)
+    if op == "matches" and right.is_constant:
+        _matches("", condition.right)  # A pattern that is none is said when the file is checked.
     compare = _TESTS[op]
     return lambda scope: compare(_or_null(left, scope), right.render(scope))
-
-
-def _bare(text: str) -> str:
-    stripped = text.strip()
-    return stripped[2:-2] if stripped.startswith("{{") and stripped.endswith("}}") else stripped
 
 
 def _or_null(expression: Expression, scope: Scope) -> Any:

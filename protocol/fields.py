@@ -1,14 +1,15 @@
 """Declared custom fields: a contract that a request or a response is read by.
 
 Locations are written as paths: `order.id`, `[lines].sku` (each item of the list `lines`), `a.[list].b`, and `[].x` for
-a body that is itself a list, which is then found under the name `items`.
+a body that is itself a list, which is then found under the name `items`. A contract is compiled to one reader per
+declared level, since every hit pays for it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from protocol.canonical import TRUTHS, canonical, decimal_of, instant_of, plain
 from protocol.definition import Fields, FieldSpec, FieldType
@@ -16,6 +17,7 @@ from protocol.definition import Fields, FieldSpec, FieldType
 FOUND_MAX = 80  # Characters of a value shown with a fault; it may be anything of any size.
 ROOT_LIST = "items"  # The name under which a body that is a list is found.
 FAULTS_MAX = 100  # Faults listed for one request; a list of a million bad items has no more to say.
+INTEGER_MAX = 2**63 - 1
 
 _LOCATION = re.compile(r"(?:\[[A-Za-z0-9_ -]*\]|[A-Za-z0-9_ -]+)(?:\.(?:\[[A-Za-z0-9_ -]+\]|[A-Za-z0-9_ -]+))*")
 
@@ -28,21 +30,25 @@ class Fault(Struct, frozen=True):
     found: str
 
 
-class _Node(Struct):
-    """One level of the declared tree: a list when its name stood in brackets, a leaf when it has a field."""
+class Node(Struct):
+    """One level of the declared tree: a list when its name stood in brackets, a leaf when it has no children."""
 
     spec: FieldSpec | None = None
     is_list: bool = False
-    children: "dict[str, _Node]" = {}
+    children: "dict[str, Node]" = field(default_factory=dict)
 
 
 class BadValue(Exception):
     """A value does not fit its declared type; the rule says what does."""
 
 
-def spec_of(field: FieldSpec | FieldType) -> FieldSpec:
+Reader = Callable[[Any, str, list[Fault]], Any]
+"""Reads the value at a place, adding what is wrong to the faults."""
+
+
+def spec_of(declared: FieldSpec | FieldType) -> FieldSpec:
     """A declaration, from its long or its short form."""
-    return field if isinstance(field, FieldSpec) else FieldSpec(type=field)
+    return declared if isinstance(declared, FieldSpec) else FieldSpec(type=declared)
 
 
 def split_location(location: str) -> list[tuple[str, bool]]:
@@ -56,97 +62,160 @@ def split_location(location: str) -> list[tuple[str, bool]]:
     return [(part[1:-1] or ROOT_LIST, True) if part.startswith("[") else (part, False) for part in location.split(".")]
 
 
+def field_tree(fields: Fields) -> Node:
+    """The declared fields as a tree; raises `ValueError` for a location that is none."""
+    root = Node()
+    for location, declared in fields.items():
+        node = root
+        for name, is_list in split_location(location):
+            node = node.children.setdefault(name, Node())
+            node.is_list = node.is_list or is_list
+        node.spec = spec_of(declared)
+    return root
+
+
 def show(value: Any) -> str:
     """A value, short enough for a message."""
-    text = repr(value)
+    text = repr(value[:FOUND_MAX] if isinstance(value, str) else value)
     return text if len(text) <= FOUND_MAX else text[: FOUND_MAX - 1] + "…"
 
 
 class Contract:
-    """The declared fields of one request or response, ready to read bodies."""
+    """The declared fields of one request or response, ready to read bodies.
+
+    Attributes:
+        declared: whether anything is declared; if not, any body is taken as it is.
+        sensitive: the locations of fields that are masked whenever they are read.
+    """
 
     def __init__(self, fields: Fields) -> None:
         self.declared = bool(fields)
-        self._types: dict[str, FieldType] = {location: spec_of(field).type for location, field in fields.items()}
-        self.sensitive = tuple(location for location, field in fields.items() if spec_of(field).sensitive)
-        self._root = _Node()
+        self.sensitive = tuple(location for location, declared in fields.items() if spec_of(declared).sensitive)
+        self._types: dict[str, FieldType] = {location: spec_of(declared).type for location, declared in fields.items()}
+        self._read_root = _object_reader(field_tree(fields), "the body must be an object")
         self._lists_root = any(location.startswith("[]") for location in fields)
-        for location, field in fields.items():
-            node = self._root
-            for name, is_list in split_location(location):
-                node = node.children.setdefault(name, _Node())
-                node.is_list = node.is_list or is_list
-            node.spec = spec_of(field)
 
     def type_at(self, location: str) -> FieldType:
         """The declared type at a location, `text` when nothing is declared there."""
         return self._types.get(location, "text")
 
     def read(self, body: Any) -> tuple[dict[str, Any], list[Fault]]:
-        """The declared fields of a body, by type, and every fault.
+        """The declared fields of a body, by type, and every fault, at most `FAULTS_MAX` of them.
 
         Without declared fields the whole body is given, under `body` when it is not an object. A field that is
-        absent and not required is there with its default, or null, so that paths to it lead somewhere.
+        absent and not required is there with its default, or null, so that paths to it lead somewhere. Empty text,
+        which forms send for what was left blank, is absent unless the field is text.
         """
         if not self.declared:
             return (dict(body) if isinstance(body, Mapping) else {"body": body}), []
-        faults: list[Fault] = []
         if self._lists_root and isinstance(body, list):
             body = {ROOT_LIST: body}
-        if body is not None and not isinstance(body, Mapping):
-            faults.append(Fault("$", "the body must be an object", show(body)))
-            body = None
-        return _read_children(self._root, body or {}, "", faults), faults[:FAULTS_MAX]
+        faults: list[Fault] = []
+        return self._read_root(body, "", faults), faults
 
 
-def _read_children(node: _Node, value: Mapping[str, Any], where: str, faults: list[Fault]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, child in node.children.items():
-        place = f"{where}.{name}" if where else name
-        found[name] = _read_node(child, value.get(name), place, faults)
-    return found
+def _fault(faults: list[Fault], where: str, rule: str, found: str) -> None:
+    if len(faults) < FAULTS_MAX:
+        faults.append(Fault(where or "$", rule, found))
 
 
-def _read_node(node: _Node, value: Any, where: str, faults: list[Fault]) -> Any:
-    if node.spec is not None and not node.children:
-        return _read_leaf(node.spec, value, where, faults, is_list=node.is_list)
-    if node.spec is not None and node.spec.required and value is None:
-        faults.append(Fault(where, "is required", "nothing"))
+def _reader(node: Node) -> Reader:
+    spec = node.spec or FieldSpec()
+    if not node.children:
+        return _list_leaf_reader(spec) if node.is_list else _leaf_reader(spec)
     if node.is_list:
+        return _list_reader(node)
+    read = _object_reader(node, "must be an object")
+    if not spec.required:
+        return read
+
+    def read_required(value: Any, where: str, faults: list[Fault]) -> Any:
         if value is None:
-            return []
+            _fault(faults, where, "is required", "nothing")
+        return read(value, where, faults)
+
+    return read_required
+
+
+def _object_reader(node: Node, rule: str) -> Reader:
+    """Reads the declared fields of an object; an absent one counts as empty, so each required field is a fault."""
+    readers = [(name, _reader(child)) for name, child in node.children.items()]
+
+    def read(value: Any, where: str, faults: list[Fault]) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            if value is not None:
+                _fault(faults, where, rule, show(value))
+            value = {}
+        prefix = f"{where}." if where else ""
+        return {name: read_child(value.get(name), prefix + name, faults) for name, read_child in readers}
+
+    return read
+
+
+def _list_reader(node: Node) -> Reader:
+    """Reads a list of objects; one that is absent is a fault when it, or a field of its items, is required."""
+    required = (node.spec is not None and node.spec.required) or _requires(node)
+    read_item = _object_reader(node, "must be an object")
+
+    def read(value: Any, where: str, faults: list[Fault]) -> list[Any]:
+        if isinstance(value, list):
+            return [
+                read_item({} if item is None else item, f"{where}[{index}]", faults) for index, item in enumerate(value)
+            ]
+        if value is not None:
+            _fault(faults, where, "must be a list", show(value))
+        elif required:
+            _fault(faults, where, "is required", "nothing")
+        return []
+
+    return read
+
+
+def _requires(node: Node) -> bool:
+    return any((child.spec is not None and child.spec.required) or _requires(child) for child in node.children.values())
+
+
+def _leaf_reader(spec: FieldSpec) -> Reader:
+    convert = _COERCE[spec.type]
+    keeps_empty = spec.type in ("text", "any") and not spec.required
+
+    def read(value: Any, where: str, faults: list[Fault]) -> Any:
+        if value is None or (value == "" and not keeps_empty):
+            return _absent(spec, value, where, faults)
+        try:
+            return convert(value)
+        except BadValue as rule:
+            _fault(faults, where, str(rule), show(value))
+            return None
+
+    return read
+
+
+def _list_leaf_reader(spec: FieldSpec) -> Reader:
+    """Reads a list of plain values, such as `[tags]`."""
+    convert = _COERCE[spec.type]
+
+    def read(value: Any, where: str, faults: list[Fault]) -> Any:
+        if value is None or value == "":
+            return _absent(spec, value, where, faults)
         if not isinstance(value, list):
-            faults.append(Fault(where, "must be a list", show(value)))
-            return []
-        return [_read_item(node, item, f"{where}[{index}]", faults) for index, item in enumerate(value)]
-    if value is not None and not isinstance(value, Mapping):
-        faults.append(Fault(where, "must be an object", show(value)))
-        value = None
-    return _read_children(node, value or {}, where, faults)
+            _fault(faults, where, "must be a list", show(value))
+            return None
+        items: list[Any] = []
+        for index, item in enumerate(value):
+            try:
+                items.append(None if item is None else convert(item))
+            except BadValue as rule:
+                _fault(faults, f"{where}[{index}]", str(rule), show(item))
+        return items
+
+    return read
 
 
-def _read_item(node: _Node, item: Any, where: str, faults: list[Fault]) -> Any:
-    if isinstance(item, Mapping):
-        return _read_children(node, item, where, faults)
-    faults.append(Fault(where, "must be an object", show(item)))
-    return {}
-
-
-def _read_leaf(spec: FieldSpec, value: Any, where: str, faults: list[Fault], *, is_list: bool) -> Any:
-    if value is None or (value == "" and spec.required):
-        if spec.default is not None:
-            return spec.default
-        if spec.required:
-            faults.append(Fault(where, "is required", show(value) if value is not None else "nothing"))
-        return value
-    if is_list and not isinstance(value, list):
-        faults.append(Fault(where, "must be a list", show(value)))
-        return None
-    try:
-        return [coerce(item, spec.type) for item in value] if is_list else coerce(value, spec.type)
-    except BadValue as rule:
-        faults.append(Fault(where, str(rule), show(value)))
-        return None
+def _absent(spec: FieldSpec, value: Any, where: str, faults: list[Fault]) -> Any:
+    if spec.required and spec.default is None:
+        _fault(faults, where, "is required", "nothing" if value is None else show(value))
+    return spec.default
 
 
 def coerce(value: Any, kind: FieldType) -> Any:
@@ -155,31 +224,60 @@ def coerce(value: Any, kind: FieldType) -> Any:
     Raises:
         BadValue: the value does not fit.
     """
-    match kind:
-        case "text":
-            text = canonical(value, "text") if value != "" else ""
-            return _fits(text, "must be text")
-        case "integer":
-            text = canonical(value, "integer")
-            if text is None or not -(2**63) <= int(text) < 2**63:
-                raise BadValue("must be an integer of 64 bits")
-            return int(text)
-        case "decimal":
-            number = decimal_of(value)
-            return plain(_fits(number, "must be a decimal number"))
-        case "float":
-            return float(_fits(decimal_of(value), "must be a number"))
-        case "boolean":
-            return TRUTHS[_fits(canonical(value, "boolean"), "must be true or false")] == "true"
-        case "datetime":
-            _fits(instant_of(value), "must be an RFC 3339 date and time")
-            return value
-        case "object":
-            return _fits(value if isinstance(value, Mapping) else None, "must be an object")
-        case "list":
-            return _fits(value if isinstance(value, list) else None, "must be a list")
-        case _:
-            return value
+    return _COERCE[kind](value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return str(_fits(canonical(value, "text"), "must be text"))
+
+
+def _integer(value: Any) -> int:
+    if type(value) is int and -INTEGER_MAX <= value <= INTEGER_MAX:
+        return value
+    text = canonical(value, "integer")
+    if text is None or not -INTEGER_MAX - 1 <= int(text) <= INTEGER_MAX:
+        raise BadValue("must be an integer of 64 bits")
+    return int(text)
+
+
+def _decimal(value: Any) -> str:
+    return plain(_fits(decimal_of(value), "must be a decimal number"))
+
+
+def _float(value: Any) -> float:
+    return float(_fits(decimal_of(value), "must be a number"))
+
+
+def _boolean(value: Any) -> bool:
+    return TRUTHS[_fits(canonical(value, "boolean"), "must be true or false")] == "true"
+
+
+def _datetime(value: Any) -> str:
+    _fits(instant_of(value), "must be an RFC 3339 date and time")
+    return str(value)
+
+
+def _object(value: Any) -> Any:
+    return _fits(value if isinstance(value, Mapping) else None, "must be an object")
+
+
+def _list(value: Any) -> Any:
+    return _fits(value if isinstance(value, list) else None, "must be a list")
+
+
+_COERCE: dict[FieldType, Callable[[Any], Any]] = {
+    "text": _text,
+    "integer": _integer,
+    "decimal": _decimal,
+    "float": _float,
+    "boolean": _boolean,
+    "datetime": _datetime,
+    "object": _object,
+    "list": _list,
+    "any": lambda value: value,
+}
 
 
 def _fits(value: Any, rule: str) -> Any:

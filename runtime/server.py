@@ -29,6 +29,7 @@ from runtime.engine import Engine
 from runtime.store import Database, StoredState, StoreError
 
 IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
+KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.server")
@@ -112,6 +113,7 @@ async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: t
     config.h11_max_incomplete_size = settings.header_bytes_max
     config.include_server_header = False
     config.graceful_timeout = 1.0
+    config.keep_alive_max_requests = KEPT_REQUESTS_MAX
     config.accesslog = None
     config.errorlog = None
 

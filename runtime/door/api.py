@@ -1,6 +1,6 @@
 """The HTTP API: status URLs for callers, and everything below /api for who holds the admin token."""
 
-from typing import Any
+from typing import Any, Literal, cast
 
 import msgspec
 import trio
@@ -31,37 +31,51 @@ def add_api(app: QuartTrio, door: Door) -> None:
         if not door.authorized(request.headers.get("authorization", "")):
             headers = {"www-authenticate": "Bearer"}
             return as_response(problem(401, "Unauthorized", "the API needs the admin token", headers=headers))
-        refusal = None if door.draining else not_ready(door)
-        return None if refusal is None else as_response(refusal)
-
-    def engine() -> Engine:
-        assert door.engine is not None, "guarded routes run on a ready server"
-        return door.engine
+        return _refusal(door)
 
     @app.get("/status/<name>")
     async def status(name: str) -> Response:
-        refusal = None if door.draining else not_ready(door)
+        refusal = _refusal(door)
         if refusal is not None:
-            return as_response(refusal)
+            return refusal
         hit = door.signed(name)
         if hit is None:
             return _missing("no hit has this address")
-        return await _status(engine(), hit)
+        return await _status(_engine(door), hit)
 
+    _add_cycles(app, door)
+    _add_transactions(app, door)
+    _add_lists(app, door)
+
+
+def _refusal(door: Door) -> Response | None:
+    """What a server says that still recovers; one that drains goes on answering looks and orders."""
+    refusal = None if door.draining else not_ready(door)
+    return None if refusal is None else as_response(refusal)
+
+
+def _engine(door: Door) -> Engine:
+    assert door.engine is not None, "guarded routes run on a ready server"
+    return door.engine
+
+
+def _add_cycles(app: QuartTrio, door: Door) -> None:
     @app.get("/api/cycles")
     async def cycles() -> Response:
-        return _json({"cycles": [cycle_view(engine(), row) for row in engine().state.cycles()]})
+        engine = _engine(door)
+        return _json({"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
 
     @app.get("/api/cycles/<name>")
     async def cycle(name: str) -> Response:
-        row = _cycle(engine(), name)
-        return _missing(f"there is no cycle {name}") if row is None else _json(cycle_view(engine(), row))
+        row = _cycle(_engine(door), name)
+        return _missing(f"there is no cycle {name}") if row is None else _json(cycle_view(_engine(door), row))
 
     @app.post("/api/cycles/<name>/<order>")
     async def order(name: str, order: str) -> Response:
-        if _cycle(engine(), name) is None:
+        engine = _engine(door)
+        if _cycle(engine, name) is None:
             return _missing(f"there is no cycle {name}")
-        at = engine().clock()
+        at = engine.clock()
         match order:
             case "start":
                 given: Start | Stop = Start(name, at)
@@ -69,41 +83,47 @@ def add_api(app: QuartTrio, door: Door) -> None:
                 given = Stop(name, at, order)
             case _:
                 return _missing(f"a cycle can start, stop or finish, not {order}")
-        return _told((await engine().order(given).decided()).verdict)
+        return _told((await engine.order(given).decided()).verdict)
 
+
+def _add_transactions(app: QuartTrio, door: Door) -> None:
     @app.get("/api/transactions")
     async def transactions() -> Response:
-        return await _transactions(engine())
+        return await _transactions(_engine(door))
 
     @app.get("/api/transactions/<name>")
     async def transaction(name: str) -> Response:
-        await engine().checkpointed()
-        row = _transaction(engine(), name)
-        if row is None:
-            return _missing(f"there is no transaction {name}")
-        return _json(transaction_view(engine(), row))
+        engine = _engine(door)
+        await engine.checkpointed()
+        row = _transaction(engine, name)
+        return _missing(f"there is no transaction {name}") if row is None else _json(transaction_view(engine, row))
 
     @app.post("/api/transactions/<name>/<action>")
     async def settle(name: str, action: str) -> Response:
-        row = _transaction(engine(), name)
+        engine = _engine(door)
+        await engine.checkpointed()
+        row = _transaction(engine, name)
         if row is None or action not in ("resend", "done", "fail"):
             return _missing("a transaction whose call is unknown can be told: resend, done or fail")
-        given = Settle(row.cycle, engine().clock(), row.id, action)  # type: ignore[arg-type]  # Checked above.
-        return _told((await engine().order(given).decided()).verdict)
+        given = Settle(row.cycle, engine.clock(), row.id, cast("Literal['resend', 'done', 'fail']", action))
+        return _told((await engine.order(given).decided()).verdict)
 
+
+def _add_lists(app: QuartTrio, door: Door) -> None:
     @app.get("/api/parked")
     async def parked() -> Response:
-        await engine().checkpointed()
+        engine = _engine(door)
+        await engine.checkpointed()
         after, limit = _page()
-        where = "due > 0 AND id > ? ORDER BY id LIMIT ?"
-        found = engine().state.database.rows(TABLES[HitRow], where, (after, limit))
+        found = engine.state.database.rows(TABLES[HitRow], "due > 0 AND id > ? ORDER BY id LIMIT ?", (after, limit))
         return _json({"parked": [parked_view(row) for row in found]})
 
     @app.get("/api/incidents")
     async def incidents() -> Response:
-        await engine().checkpointed()
+        engine = _engine(door)
+        await engine.checkpointed()
         after, limit = _page()
-        rows = engine().state.database.rows(TABLES[IncidentRow], "id > ? ORDER BY id LIMIT ?", (after, limit))
+        rows = engine.state.database.rows(TABLES[IncidentRow], "id > ? ORDER BY id LIMIT ?", (after, limit))
         return _json({"incidents": [msgspec.structs.asdict(row) for row in rows]})
 
 

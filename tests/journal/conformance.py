@@ -120,7 +120,11 @@ class LogConformance(ABC):
         owner.append(groups, at=1)
         ends = {frame.base_seq + frame.count for frame in log.read(LOCAL_PARTITION)}
         starts = [0, 1, 401, 403, 703]
-        inside = {seq for start, size in zip(starts, (1, 400, 2, 300, 3), strict=True) for seq in range(start + 1, start + size)}
+        inside = {
+            seq
+            for start, size in zip(starts, (1, 400, 2, 300, 3), strict=True)
+            for seq in range(start + 1, start + size)
+        }
         assert not ends & inside
 
     def test_given_a_group_that_fits_nowhere_when_appended_then_it_is_refused_and_the_log_lives(

@@ -170,6 +170,7 @@ class Disk:
         return [Path(name).name for name in self.names if Path(name).parent == path]
 
     def sync_folder(self, path: Path) -> None:
+        del path  # One journal, one sync: a sub-folder's names are no less durable than its parent's.
         action = self._operation("sync_folder")
         self._stop(action)
         self.durable_names = dict(self.names)
@@ -203,7 +204,7 @@ class Disk:
         return len(self._handles[handle].cache)
 
     def read(self, handle: int, into: memoryview, offset: int) -> int:
-        self._operation("read")
+        self._stop(self._operation("read"))
         piece = self._handles[handle].cache[offset : offset + len(into)]
         into[: len(piece)] = piece
         return len(piece)

@@ -1,6 +1,6 @@
 """Small words for the journal's tests: records to write, logs to write them to, and what a log holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -27,7 +27,7 @@ def open_on(disk: Disk, options: JournalOptions = SMALL, *, salvage: bool = Fals
 
 
 @contextmanager
-def owned(disk: Disk, options: JournalOptions = SMALL) -> Iterator[LocalOwnership]:
+def owned(disk: Disk, options: JournalOptions = SMALL) -> Generator[LocalOwnership]:
     """An owner of the journal on a simulated disk; closed cleanly behind."""
     with open_on(disk, options) as log:
         yield log.own(LOCAL_PARTITION)

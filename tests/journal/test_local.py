@@ -81,6 +81,7 @@ class TestLocalLogOnASimulatedDisk(LogConformance):
     def test_given_an_owner_that_appends_when_read_in_another_thread_then_only_whole_prefixes_are_seen(
         self, backend: Backend
     ) -> None:
+        del backend
         pytest.skip("the simulated disk has one thread")
 
 
