@@ -1,6 +1,6 @@
 """The HTTP API: status URLs for callers, and everything below /api for who holds the admin token."""
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 import trio
@@ -18,6 +18,7 @@ from runtime.store.rows import TABLES
 
 WAIT_MAX_S = 300.0  # The longest a caller may prefer to wait for a status.
 PAGE_MAX = 500  # Rows of one page.
+ANSWERS: dict[str, Literal["resend", "done", "fail"]] = {"resend": "resend", "done": "done", "fail": "fail"}
 FINAL = ("held", "completed", "failed", "stopped", "expired", "parked")
 
 
@@ -103,9 +104,10 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
         engine = _engine(door)
         await engine.checkpointed()
         row = _transaction(engine, name)
-        if row is None or action not in ("resend", "done", "fail"):
+        answer = ANSWERS.get(action)
+        if row is None or answer is None:
             return _missing("a transaction whose call is unknown can be told: resend, done or fail")
-        given = Settle(row.cycle, engine.clock(), row.id, cast("Literal['resend', 'done', 'fail']", action))
+        given = Settle(row.cycle, engine.clock(), row.id, answer)
         return _told((await engine.order(given).decided()).verdict)
 
 
