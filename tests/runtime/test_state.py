@@ -1,0 +1,89 @@
+"""The state seam: rows over SQLite are the rows in memory, wherever checkpoints fall (invariant 5)."""
+
+from pathlib import Path
+
+import pytest
+
+from protocol.evolve import evolve
+from protocol.inputs import Accepted
+from protocol.memory import MemoryState
+from protocol.state import State
+from runtime.store import Database, StoredState, digest
+from tests.protocol.story import Story
+from tests.protocol.test_cycle import ORDER
+
+
+def eventful() -> Story:
+    """A story with passes, parking, a queue, duplicates, a failure, an expiry, a stop and a restart."""
+    story = Story(ORDER)
+    for job in range(3):
+        story.hit("changed", {"job_id": job, "status": "Early"})
+        asked = story.hit("placed", {"order": f"A{job}"}, headers={"idempotency-key": f"k{job}"})
+        story.hit("placed", {"order": f"A{job}"}, headers={"idempotency-key": f"k{job}"})
+        assert isinstance(asked, Accepted)
+        story.answer({"job_id": job}, transaction=asked.transaction)
+    story.hit("changed", {"job_id": 1, "status": "Despatched"})
+    story.hit("changed", {"job_id": 1, "status": "Late"})
+    story.answer(None, 500, transaction=max(row.id for row in story.state.transactions.values() if row.call))
+    story.hit("placed", {"order": "open"})
+    story.restart()
+    story.later(700)
+    story.stop()
+    story.start()
+    return story
+
+
+@pytest.mark.parametrize("every", [1, 7, 1000])
+def test_a_stored_state_gives_the_digest_of_memory_wherever_checkpoints_fall(tmp_path: Path, every: int) -> None:
+    """Given one journal, when it is folded with a checkpoint every so many events, then the digest is the same."""
+    story = eventful()
+    database = Database(tmp_path / "store.sqlite")
+    stored = StoredState(database)
+    for seq, event in enumerate(story.journal):
+        evolve(stored, event, seq)
+        if seq % every == 0 or seq == len(story.journal) - 1:
+            taken = stored.checkpoint(seq)
+            taken.write(database)
+            stored.written(taken)
+    assert digest(database) == digest(story.state)
+    assert database.meta("applied") == len(story.journal) - 1
+    database.close()
+
+
+def test_a_store_opened_again_goes_on_with_the_tail(tmp_path: Path) -> None:
+    """Given a checkpoint half way, when a new process folds the rest, then nothing differs."""
+    story = eventful()
+    half = len(story.journal) // 2
+    for part in (range(half), range(half, len(story.journal))):
+        database = Database(tmp_path / "store.sqlite")
+        stored = StoredState(database)
+        assert database.meta("applied") == part.start - 1
+        for seq in part:
+            evolve(stored, story.journal[seq], seq)
+        stored.checkpoint(part.stop - 1).write(database)
+        database.close()
+    database = Database(tmp_path / "store.sqlite")
+    assert digest(database) == digest(story.state)
+    database.close()
+
+
+@pytest.fixture(params=["memory", "stored"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+    """Each backend of the seam."""
+    return MemoryState() if request.param == "memory" else StoredState(Database(tmp_path / "store.sqlite"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # The fixture's database ends with its test.
+def test_ids_are_found_under_their_key_first_and_last(state: State) -> None:
+    """The index is ordered by id, bounded, and forgets what is unfiled."""
+    for one in (5, 1, 9, 3, 9):
+        state.file("reached", ("c", "step", "42"), one)
+    state.file("reached", ("c", "step", "43"), 7)
+    assert state.find("reached", ("c", "step", "42"), 3) == [1, 3, 5]
+    assert state.find_latest("reached", ("c", "step", "42"), 2) == [9, 5]
+    state.unfile("reached", ("c", "step", "42"), 9)
+    state.unfile("reached", ("c", "step", "42"), 77)
+    assert state.find_latest("reached", ("c", "step", "42"), 2) == [5, 3]
+    assert state.find("parked", ("c", "step", "42"), 3) == []
+    with pytest.raises(KeyError):
+        state.transaction(1)
