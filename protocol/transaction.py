@@ -32,7 +32,7 @@ from protocol.program import CallPlan, DecidePlan, RespondPlan, WebhookPlan
 from protocol.state import HitRow, Reply, TransactionRow, transaction_name
 from protocol.turn import Turn, scope
 
-PASSES_PER_TURN_MAX = 8  # Each may carry a body of 1 MiB into the journal, whose frames end at 16 MiB.
+PASSES_PER_TURN_MAX = 4  # A JSON body of 1 MiB can take 2.3 MiB in the journal, whose frames end at 16 MiB.
 PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 bytes of journal each.
 
 

@@ -18,6 +18,7 @@ TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
 KEY_FILE = "status.key"
 JOURNAL_FOLDER = "journal"
 STORE_FILE = "store.sqlite"
+SEGMENT_BYTES_MIN = 32 << 20  # A commit takes at most half a segment, and the largest turn is a frame of 16 MiB.
 
 
 class ConfigError(Exception):
@@ -36,7 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mailbox_bytes_max: int = 64 << 20  # Their bodies.
     running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
-    segment_bytes: int = 64 << 20  # Of a journal segment.
+    segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property
     def grace_ns(self) -> int:
@@ -66,6 +67,8 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
         said["data"] = str(data) if data is not None else str(project / said.get("data", Settings().data))
         settings = msgspec.convert(said, Settings)
         settings.host_port  # noqa: B018 - Reading it checks it.
+        if settings.segment_bytes < SEGMENT_BYTES_MIN:
+            raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
         settings.grace_ns  # noqa: B018 - The same.
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
