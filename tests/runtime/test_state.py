@@ -1,5 +1,6 @@
 """The state seam: rows over SQLite are the rows in memory, wherever checkpoints fall (invariant 5)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,16 @@ def test_a_store_opened_again_goes_on_with_the_tail(tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["memory", "stored"])
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     """Each backend of the seam."""
-    return MemoryState() if request.param == "memory" else StoredState(Database(tmp_path / "store.sqlite"))
+    if request.param == "memory":
+        yield MemoryState()
+        return
+    database = Database(tmp_path / "store.sqlite")
+    yield StoredState(database)
+    database.close()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # The fixture's database ends with its test.
 def test_ids_are_found_under_their_key_first_and_last(state: State) -> None:
     """The index is ordered by id, bounded, and forgets what is unfiled."""
     for one in (5, 1, 9, 3, 9):
