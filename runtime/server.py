@@ -25,6 +25,7 @@ from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
 from runtime.door import Door, SentNotes, make_app
+from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.store import Database, StoredState, StoreError
 
@@ -142,6 +143,7 @@ async def _work(
     database = open_store(data / STORE_FILE, ownership.next_seq)
     try:
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
+        engine.outbound.listen_at(own_address(bound))
         engine.public_url = settings.public_url.rstrip("/") or bound
         await trio.to_thread.run_sync(engine.replay_tail, partial(setattr, door, "progress"))
         appender.start()
