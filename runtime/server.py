@@ -25,11 +25,13 @@ from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
 from runtime.door import Door, SentNotes, make_app
+from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.store import Database, StoredState, StoreError
 
 IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
+FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
 DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.server")
@@ -142,6 +144,7 @@ async def _work(
     database = open_store(data / STORE_FILE, ownership.next_seq)
     try:
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
+        engine.outbound.listen_at(own_address(bound))
         engine.public_url = settings.public_url.rstrip("/") or bound
         await trio.to_thread.run_sync(engine.replay_tail, partial(setattr, door, "progress"))
         appender.start()
@@ -174,5 +177,6 @@ async def _drain(door: Door, settings: Settings) -> None:
     with trio.move_on_after(settings.grace_ns / 1e9):
         while not engine.idle:  # noqa: ASYNC110 - Looks at state that many tasks change; once in a life.
             await trio.sleep(DRAIN_LOOK_S)
-    await engine.committer.flushed()
-    await engine.checkpointed()
+    with trio.move_on_after(FLUSH_S):  # A full disk may take nothing more; what waits for it was promised to nobody.
+        await engine.committer.flushed()
+        await engine.checkpointed()

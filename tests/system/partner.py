@@ -38,6 +38,7 @@ class Partner:
 
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
+            request_queue_size = 256  # With the default of 5, Linux resets what a restart sends at once.
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A server that was killed resets its connections; that is the test, no fault."""
