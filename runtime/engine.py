@@ -47,11 +47,13 @@ from protocol.outbox import (
     awaits_reply,
     outbox,
 )
+from protocol.program import CallPlan
 from protocol.state import HitRow, TransactionRow, transaction_name
 from protocol.verdicts import first_verdict, verdict_reply
 from runtime.clock import Clock
 from runtime.committer import Appender, Committer
 from runtime.config import Settings
+from runtime.egress import OwnAddress
 from runtime.links import Links
 from runtime.outbound import Outbound
 from runtime.store import StoredState
@@ -70,7 +72,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.engine")
 class Network(Protocol):
     """Remote systems as the engine reaches them; tests and simulations bring their own."""
 
-    async def perform(self, call: CallIntended, connector: Connector) -> CallAnswer | CallFailure:
+    def listen_at(self, own: OwnAddress | None) -> None:
+        """Note where this server listens: calls to it over the network are refused."""
+        ...
+
+    async def perform(
+        self, call: CallIntended, connector: Connector, *, safe_to_repeat: bool | None = None
+    ) -> CallAnswer | CallFailure:
         """Send one attempt and bring its outcome; never raises for what a remote or a network does."""
         ...
 
@@ -89,7 +97,7 @@ class Engine:
         self.clock = clock
         self.settings = settings
         self.committer = Committer(appender, clock)
-        self.timers = Timers(state, clock, self.post)
+        self.timers = Timers(state, clock, self.post, backlog=lambda: len(self._inbox))
         self.outbound: Network = Outbound()
         self.next_seq = 0
         self._applied = -1
@@ -309,7 +317,10 @@ class Engine:
         return program.definition.connectors.get(name, Connector())
 
     async def _call(self, call: CallIntended, number: int) -> None:
-        outcome = await self.outbound.perform(call, self.connections(call.cycle, call.request.connector))
+        plan = self.state.program(self.state.transaction(call.transaction).definition_hash).plans[call.step]
+        safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
+        connector = self.connections(call.cycle, call.request.connector)
+        outcome = await self.outbound.perform(call, connector, safe_to_repeat=safe)
         self.post(CallEnded(call.cycle, self.clock(), call.transaction, call.step, number, call.attempt, outcome))
 
     # ------------------------------------------------------------------ answers and looks

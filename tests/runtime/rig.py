@@ -18,6 +18,7 @@ from protocol.state import Reply
 from runtime.clock import trio_clock
 from runtime.committer import InlineAppender
 from runtime.config import Settings
+from runtime.egress import OwnAddress
 from runtime.engine import Engine
 from runtime.server import deploy
 from runtime.store import Database, StoredState
@@ -43,9 +44,14 @@ class Wire:
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
 
-    async def perform(self, call: CallIntended, connector: Connector) -> CallAnswer | CallFailure:
+    def listen_at(self, own: OwnAddress | None) -> None:
+        """Nobody listens."""
+
+    async def perform(
+        self, call: CallIntended, connector: Connector, *, safe_to_repeat: bool | None = None
+    ) -> CallAnswer | CallFailure:
         """Ask the remote."""
-        del connector
+        del connector, safe_to_repeat
         return await self.remote(call)
 
     async def aclose(self) -> None:
