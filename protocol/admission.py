@@ -13,6 +13,7 @@ from msgspec import Struct
 from protocol.answers import faults_problem, problem
 from protocol.bodies import BodyError, UnsupportedBody, read_body
 from protocol.definition import Dedupe
+from protocol.duration import SECOND_NS
 from protocol.events import Origin
 from protocol.expression import ExpressionError, compile_expression
 from protocol.fields import Fault, show
@@ -68,6 +69,7 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
     delivery = request.delivery or _delivery(plan, request, data)
     if len(delivery) > DELIVERY_KEY_MAX:
         return problem(400, "Delivery key too long", f"a delivery key has at most {DELIVERY_KEY_MAX} characters")
+    wants_reply = plan.answers and not _wants_async(request.headers)
     warns = plan.step.check == "warn"
     return Hit(
         cycle=program.definition.cycle,
@@ -82,7 +84,8 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         key=key or (),
         delivery=delivery,
         digest=_digest(request) if delivery else "",
-        wants_reply=plan.answers and not _wants_async(request.headers),
+        wants_reply=wants_reply,
+        answer_by=request.at + answer_within(plan, request.headers) if wants_reply else 0,
         depth=request.depth,
         origin=request.origin,
         warnings=tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if warns else (),
@@ -127,6 +130,14 @@ def preferences(headers: Mapping[str, str]) -> dict[str, str]:
         if name.strip():
             found.setdefault(name.strip().lower(), value.strip().strip('"'))
     return found
+
+
+def answer_within(plan: WebhookPlan, headers: Mapping[str, str]) -> int:
+    """How many nanoseconds a caller waits: what the step says, or less if the caller prefers (RFC 7240, 4.3)."""
+    said = preferences(headers).get("wait", "")
+    if said.isascii() and said.isdecimal() and len(said) < 10:
+        return min(plan.answer_within, int(said) * SECOND_NS)
+    return plan.answer_within
 
 
 def _wants_async(headers: Mapping[str, str]) -> bool:

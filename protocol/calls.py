@@ -30,8 +30,9 @@ class StepFailed(Exception):
 
 
 def idempotency_key(row: TransactionRow, step: str) -> str:
-    """The name of one call, whichever attempt carries it."""
-    return f"{transaction_name(row.cycle, row.id)}.{step}.{row.number}"
+    """The name of one call, whichever attempt carries it; a step that runs again after a wait makes another call."""
+    again = f".{row.rounds}" if row.rounds and step in row.data else ""
+    return f"{transaction_name(row.cycle, row.id)}.{step}.{row.number}{again}"
 
 
 def encode_body(body: Any, kind: BodyKind) -> tuple[bytes, str]:

@@ -16,8 +16,11 @@ from protocol.definition import (
     CallStep,
     DecideStep,
     Definition,
+    DelayStep,
     RespondStep,
+    Retry,
     Step,
+    WaitUntilStep,
     WebhookStep,
 )
 from protocol.duration import parse_duration
@@ -104,7 +107,7 @@ def _graph(definition: Definition, found: Flow, place: Place) -> Found:
             yield place.fault(("steps", name), "can not be reached from the trigger", "")
     loop = passless_loop(found, definition)
     if loop:
-        rule = f"loops without passing a webhook: {' → '.join([*loop, loop[0]])}"
+        rule = f"loops without passing a webhook, a delay or a wait: {' → '.join([*loop, loop[0]])}"
         yield place.fault(("steps", loop[0]), rule, "")
 
 
@@ -125,6 +128,9 @@ def _step(definition: Definition, found: Flow, name: str, place: Place, others: 
     step = definition.steps[name]
     at = ("steps", name)
     names = {*_earlier(found, name), *SCOPE_NAMES}
+    if isinstance(step.on_error, Retry):
+        for index, gap in enumerate(step.on_error.retry):
+            yield from _lengths({str(index): gap}, place, (*at, "on_error", "retry"))
     match step:
         case WebhookStep():
             yield from _webhook(definition, found, name, step, place)
@@ -141,6 +147,10 @@ def _step(definition: Definition, found: Flow, name: str, place: Place, others: 
                 yield place.fault((*at, "respond", "status"), "lies from 200 to 599", str(said.status))
         case DecideStep():
             yield from _decide(step, names, place, at)
+        case DelayStep():
+            yield from _lengths({"delay": step.delay}, place, at)
+        case WaitUntilStep():
+            yield from _template(step.wait_until, names, place, (*at, "wait_until"))
         case _:
             pass
 

@@ -59,6 +59,7 @@ from protocol.transaction import (
     keep,
     resend,
     run,
+    wait_over,
 )
 from protocol.turn import TURN_PASSES, Decision, Turn
 
@@ -164,6 +165,7 @@ def _accept(turn: Turn, hit: Hit) -> int:
             hit.wants_reply,
             hit.depth,
             hit.origin,
+            hit.answer_by,
         )
     )
 
@@ -275,6 +277,9 @@ def _deliver(turn: Turn) -> None:
 
 def _hold_due(turn: Turn, row: TransactionRow) -> None:
     """A hold that is still there goes on at its exit; in a cycle that is not running it waits for the start."""
+    if row.status == "running" and 0 < row.until <= turn.at:
+        wait_over(turn, row)
+        return
     if row.status != "held" or not 0 < row.until <= turn.at or turn.state.cycle(row.cycle).status != "running":
         return
     step = row.step

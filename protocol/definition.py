@@ -19,7 +19,7 @@ Length = Annotated[str, Meta(pattern=r"^\s*\d{1,9}(\.\d{1,9})?\s*[a-z]+\s*$", de
 
 FieldType = Literal["text", "integer", "decimal", "float", "boolean", "datetime", "object", "list", "any"]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Policy = Literal["ignore", "stop_transaction"]
+Policy = Literal["ignore", "retry", "stop_transaction", "stop_cycle"]
 BodyKind = Literal["json", "form", "text", "none"]
 Check = Literal["reject", "warn", "off"]
 YesNo = bool | Literal["yes", "no"]
@@ -66,10 +66,16 @@ class Connector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     delete: MethodFields | UnsetType = UNSET
 
 
+class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Attempts after the first one, each so long after the one before."""
+
+    retry: Annotated[list[Length], Meta(min_length=1, max_length=50)]
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Defaults of a whole cycle."""
 
-    on_error: Policy = "ignore"
+    on_error: Policy | Retry = "ignore"
     max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
     while_stopped: Literal["refuse", "collect"] = "refuse"
 
@@ -89,7 +95,7 @@ class StepBase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     description: str = ""
     next: str = ""
-    on_error: Policy | UnsetType = UNSET
+    on_error: Policy | Retry | UnsetType = UNSET
 
 
 class Dedupe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -239,13 +245,37 @@ class DecideStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True
     default: str = ""
 
 
+class DelayStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Waits for a length of time, in the journal: whatever happens to the process."""
+
+    delay: Length
+
+
+class WaitUntilStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Waits until an instant: RFC 3339 text, or milliseconds since 1970; one that is past is no wait."""
+
+    wait_until: str | int
+
+
 class NoteStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """An annotation for readers of the file; it never runs."""
 
     note: str
 
 
-Step = WebhookStep | GetStep | PostStep | PutStep | PatchStep | DeleteStep | RespondStep | DecideStep | NoteStep
+Step = (
+    WebhookStep
+    | GetStep
+    | PostStep
+    | PutStep
+    | PatchStep
+    | DeleteStep
+    | RespondStep
+    | DecideStep
+    | DelayStep
+    | WaitUntilStep
+    | NoteStep
+)
 
 KINDS: dict[str, type[StepBase]] = {
     "webhook": WebhookStep,
@@ -256,6 +286,8 @@ KINDS: dict[str, type[StepBase]] = {
     "delete": DeleteStep,
     "respond": RespondStep,
     "decide": DecideStep,
+    "delay": DelayStep,
+    "wait_until": WaitUntilStep,
     "note": NoteStep,
 }
 """The key that names a kind → the type that reads such a step."""

@@ -93,6 +93,7 @@ class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     wants_reply: bool
     depth: int
     origin: Origin | None = None
+    answer_by: int = 0  # When the caller stops waiting for an answer.
 
 
 class HitDuplicated(Event, frozen=True, array_like=True, gc=False, tag=11):
@@ -250,6 +251,22 @@ class CallSettled(Event, frozen=True, array_like=True, gc=False, tag=44):
     action: Literal["resend", "done", "fail"]
 
 
+class WaitStarted(Event, frozen=True, array_like=True, gc=False, tag=50):
+    """The pass goes on at `until`: after a `delay`, with another attempt (`retry`), or after a remote put it off."""
+
+    transaction: int
+    step: str
+    until: int
+    reason: Literal["delay", "retry", "limited"]
+
+
+class WaitEnded(Event, frozen=True, array_like=True, gc=False, tag=51):
+    """The time has come."""
+
+    transaction: int
+    step: str
+
+
 class ReplyBuilt(Event, frozen=True, array_like=True, gc=False, tag=60):
     """The answer to a hit, byte for byte; durable before its first byte leaves."""
 
@@ -307,13 +324,15 @@ AnyEvent = (
     | CallFailed
     | CallUnknown
     | CallSettled
+    | WaitStarted
+    | WaitEnded
     | ReplyBuilt
     | ReplySent
     | ReplyDetached
     | IncidentRaised
 )
 
-SCHEMA = 1  # Of the event set; grows when an event is added.
+SCHEMA = 2  # Of the event set; grows when an event is added.
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

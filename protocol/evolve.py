@@ -112,6 +112,7 @@ def _hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
         event.depth,
         event.origin,
         fate="waiting" if event.wants_reply else "none",
+        answer_by=event.answer_by,
     )
     state.save(row)
     if event.delivery:
@@ -209,6 +210,7 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
+    row.rounds = 0
     _move(state, row, "running")
 
 
@@ -276,7 +278,10 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
 
 def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row = _touch(state, event, seq, event.transaction)
+    before = row.call
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
+    if before is not None:
+        row.call.failures, row.call.refusals = before.failures, before.refusals
     row.data.setdefault(event.step, {})
     _move(state, row, "running")
 
@@ -313,6 +318,22 @@ def _call_settled(state: State, event: e.CallSettled, seq: int) -> None:
     if row.call is not None:
         row.call.unknown = False
     _move(state, row, "running")
+
+
+def _wait_started(state: State, event: e.WaitStarted, seq: int) -> None:
+    row = _touch(state, event, seq, event.transaction)
+    row.until = event.until
+    if row.call is not None:
+        row.call.failures += event.reason == "retry"
+        row.call.refusals = row.call.refusals + 1 if event.reason == "limited" else 0
+    state.save(row)
+
+
+def _wait_ended(state: State, event: e.WaitEnded, seq: int) -> None:
+    row = _touch(state, event, seq, event.transaction)
+    row.until = 0
+    row.rounds += 1
+    state.save(row)
 
 
 def _reply_built(state: State, event: e.ReplyBuilt, _seq: int) -> None:
@@ -358,6 +379,8 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.CallFailed: _call_failed,
     e.CallUnknown: _call_unknown,
     e.CallSettled: _call_settled,
+    e.WaitStarted: _wait_started,
+    e.WaitEnded: _wait_ended,
     e.ReplyBuilt: _reply_built,
     e.ReplySent: _reply_settled,
     e.ReplyDetached: _reply_settled,

@@ -4,7 +4,18 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from protocol.definition import END, DecideStep, Definition, NoteStep, RespondStep, WebhookStep
+from protocol.definition import (
+    END,
+    DecideStep,
+    Definition,
+    DelayStep,
+    NoteStep,
+    RespondStep,
+    WaitUntilStep,
+    WebhookStep,
+)
+
+PAUSES = (WebhookStep, DelayStep, WaitUntilStep)  # A loop through one of these can not spin.
 
 
 class Flow(Struct, frozen=True):
@@ -81,13 +92,13 @@ def _answers(definition: Definition, targets: dict[str, tuple[str, ...]], webhoo
 
 
 def passless_loop(found: Flow, definition: Definition) -> list[str]:
-    """A loop of steps that passes no webhook, as the names on it; empty when there is none."""
+    """A loop of steps that passes no webhook and no wait, as the names on it; empty when there is none."""
     state: dict[str, bool] = {}
     path: list[str] = []
 
     def visit(name: str) -> list[str]:
         step = definition.steps.get(name)
-        if step is None or isinstance(step, WebhookStep) or state.get(name) is False:
+        if step is None or isinstance(step, PAUSES) or state.get(name) is False:
             return []
         if state.get(name):
             return path[path.index(name) :]

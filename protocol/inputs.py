@@ -30,6 +30,7 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     depth: int = 0
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
+    answer_by: int = 0
 
 
 class CallAnswer(Struct, frozen=True, gc=False):
@@ -62,7 +63,7 @@ class CallEnded(Struct, frozen=True, gc=False):
 
 
 class HoldDue(Struct, frozen=True, gc=False):
-    """The time of a hold is over."""
+    """The time of a hold, a delay or a retry has come."""
 
     cycle: str
     at: int

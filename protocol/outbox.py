@@ -17,6 +17,7 @@ from protocol.events import (
     IncidentRaised,
     ReplyBuilt,
     TransactionHeld,
+    WaitStarted,
 )
 from protocol.inputs import (
     Accepted,
@@ -86,6 +87,8 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
             case ReplyBuilt():
                 effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
             case TransactionHeld(until=until) if until:
+                effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
+            case WaitStarted(until=until):
                 effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
             case HitParked(reason=reason):
                 effects.append(ArmTimer(ParkDue(event.cycle, event.until, event.hit)))

@@ -18,12 +18,15 @@ from protocol.definition import (
     Connector,
     DecideStep,
     Definition,
+    DelayStep,
     FieldType,
     Policy,
     RespondStep,
+    Retry,
+    WaitUntilStep,
     WebhookStep,
 )
-from protocol.duration import parse_duration
+from protocol.duration import UNITS_NS, parse_duration
 from protocol.expression import Expression, Template, compile_expression, compile_template
 from protocol.fields import Contract
 from protocol.flow import flow
@@ -31,6 +34,7 @@ from protocol.loading import encode_definition
 
 SCOPE_NAMES = ("vars", "cycle", "transaction", "hit", "last_success")
 COLLECTED_NS = parse_duration("24 hours")  # A hit for a stopped cycle waits a day, as the contract promises.
+RETRY_GAPS_NS = tuple(minutes * UNITS_NS["minute"] for minutes in (5, 35, 95, 275, 635))
 LINK_PREFIX = "cycle:"
 MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
 _HIT = re.compile(rb"\bhit\b")
@@ -90,6 +94,7 @@ class CallPlan(Struct, frozen=True):
     safe_to_repeat: bool
     link: tuple[str, str] | None
     policy: Policy
+    gaps: tuple[int, ...]  # Nanoseconds before each attempt after the first, with the policy `retry`.
     after: str
 
 
@@ -112,7 +117,16 @@ class DecidePlan(Struct, frozen=True):
     after: str
 
 
-Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan
+class WaitPlan(Struct, frozen=True):
+    """A step that waits, ready to run: for `delay` nanoseconds, or until the instant that `until` gives."""
+
+    delay: int
+    until: Template | None
+    policy: Policy
+    after: str
+
+
+Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan
 
 
 class Program(Struct, frozen=True):
@@ -151,12 +165,14 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
     plans: dict[str, Plan] = {}
     for name, step in definition.steps.items():
         after = flows.after.get(name, END)
-        policy = definition.settings.on_error if step.on_error is UNSET else step.on_error
+        said_policy = definition.settings.on_error if step.on_error is UNSET else step.on_error
+        policy: Policy = "retry" if isinstance(said_policy, Retry) else said_policy
         match step:
             case WebhookStep():
                 plans[name] = _webhook(step, names, after, flows.resolve, answers=name in flows.answers)
             case CallStep():
-                plans[name] = _call(step, definition.connectors[step.connector], names, after, policy)
+                gaps = _gaps(said_policy)
+                plans[name] = _call(step, definition.connectors[step.connector], names, after, policy, gaps)
             case RespondStep(respond=said):
                 plans[name] = RespondPlan(
                     compile_template(said.status, names),
@@ -168,6 +184,10 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
                 )
             case DecideStep():
                 plans[name] = DecidePlan(_chooser(step, names, after, flows.resolve), policy, after)
+            case DelayStep(delay=length):
+                plans[name] = WaitPlan(parse_duration(length), None, policy, after)
+            case WaitUntilStep(wait_until=instant):
+                plans[name] = WaitPlan(0, compile_template(instant, names), policy, after)
             case _:
                 continue  # A note never runs.
     mentions_hit = _HIT.search(encode_definition(definition)) is not None
@@ -201,7 +221,15 @@ def _webhook(
     )
 
 
-def _call(step: CallStep, connector: Connector, names: frozenset[str], after: str, policy: Policy) -> CallPlan:
+def _gaps(policy: Policy | Retry) -> tuple[int, ...]:
+    if isinstance(policy, Retry):
+        return tuple(map(parse_duration, policy.retry))
+    return RETRY_GAPS_NS if policy == "retry" else ()
+
+
+def _call(
+    step: CallStep, connector: Connector, names: frozenset[str], after: str, policy: Policy, gaps: tuple[int, ...]
+) -> CallPlan:
     link = None
     if step.url.startswith(LINK_PREFIX):
         target, _, webhook = step.url.removeprefix(LINK_PREFIX).partition("/")
@@ -220,6 +248,7 @@ def _call(step: CallStep, connector: Connector, names: frozenset[str], after: st
         True if repeat is UNSET else repeat in (True, "yes"),
         link,
         policy,
+        gaps,
         after,
     )
 

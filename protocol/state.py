@@ -76,6 +76,7 @@ class HitRow(Struct, gc=False, array_like=True):
     parked: bool = False  # Whether its caller was told `parked`; a repeat is told so too.
     reply: Reply | None = None
     fate: ReplyFate = "none"
+    answer_by: int = 0
 
 
 class OpenCall(Struct, gc=False, array_like=True):
@@ -87,6 +88,8 @@ class OpenCall(Struct, gc=False, array_like=True):
     request: Request
     link: tuple[str, str] | None
     unknown: bool = False
+    failures: int = 0  # Attempts that failed and were followed by another.
+    refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
 
 
 class TransactionRow(Struct, gc=False, array_like=True):
@@ -106,10 +109,11 @@ class TransactionRow(Struct, gc=False, array_like=True):
     data: dict[str, dict[str, Any]] = {}
     reached: dict[str, list[str]] = {}  # Mid-cycle webhooks reached, with the key each matches by.
     queue: list[int] = []  # Hits whose passes come after the one in progress, in order of arrival.
-    until: int = 0  # When the hold expires; 0 is never.
+    until: int = 0  # When a hold expires, or a pass that waits goes on; 0 is never.
     call: OpenCall | None = None
     reason: str = ""
     children: list[str] = []
+    rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
 
 

@@ -12,7 +12,9 @@ from typing import Any, Literal, assert_never
 from protocol.answers import TRANSACTION_HEADER, json_reply, problem
 from protocol.bodies import BodyError, read_body
 from protocol.calls import StepFailed, encode_body, encode_headers, idempotency_key, render_request
+from protocol.canonical import instant_ns
 from protocol.definition import END
+from protocol.duration import LENGTH_NS_MAX, SECOND_NS
 from protocol.events import (
     CallAnswered,
     CallFailed,
@@ -27,10 +29,14 @@ from protocol.events import (
     TransactionCompleted,
     TransactionFailed,
     TransactionHeld,
+    WaitEnded,
+    WaitStarted,
 )
 from protocol.expression import EmptySource, ExpressionError
-from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver
-from protocol.program import COLLECTED_NS, CallPlan, DecidePlan, RespondPlan, WebhookPlan
+from protocol.fields import show
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, Stop
+from protocol.program import COLLECTED_NS, CallPlan, DecidePlan, RespondPlan, WaitPlan, WebhookPlan
+from protocol.retry import retry_after
 from protocol.state import HitRow, Reply, TransactionRow, transaction_name
 from protocol.turn import Turn, scope
 
@@ -64,7 +70,7 @@ def run(turn: Turn, row: TransactionRow) -> None:
     """
     while True:
         if row.status == "running":
-            if row.call is not None:
+            if row.call is not None or row.until:
                 return
             if turn.exhausted:
                 turn.rest.append(Continue(row.cycle, turn.at, row.id))
@@ -98,6 +104,8 @@ def _step(turn: Turn, row: TransactionRow) -> None:
                 _call(turn, row, plan)
             case WebhookPlan():
                 _hold(turn, row, plan)
+            case WaitPlan():
+                _wait(turn, row, plan)
             case _:
                 assert_never(plan)
     except EmptySource as fault:
@@ -117,8 +125,10 @@ def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
     step = row.step
     plan = turn.program(row).plans[step]
     turn.incident(row.id, step, kind, message)
-    if isinstance(plan, WebhookPlan) or plan.policy == "stop_transaction":
+    if isinstance(plan, WebhookPlan) or plan.policy != "ignore":
         fail(turn, row, f"{kind}: {message}")
+        if not isinstance(plan, WebhookPlan) and plan.policy == "stop_cycle":
+            turn.rest.append(Stop(row.cycle, turn.at, "stop"))
         return
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
 
@@ -215,7 +225,7 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
 def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
     """The outcome of a call; one that is not the open call's is recorded by nobody, since it changes nothing."""
     call = row.call
-    if call is None or call.step != ended.step or row.number != ended.number or call.unknown:
+    if call is None or call.step != ended.step or row.number != ended.number or call.unknown or row.until:
         return
     if ended.attempt not in (0, call.attempt):
         return
@@ -225,8 +235,61 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
         case CallFailure(phase=phase, reason=reason):
             turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
             kind = "connection_failed" if phase == "connect" else "no_answer"
-            step_failed(turn, row, kind, reason)
+            call_failed(turn, row, kind, reason)
     run(turn, row)
+
+
+def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
+    """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
+    call, plan = row.call, turn.program(row).plans[row.step]
+    assert call is not None, "only an open call fails"
+    assert isinstance(plan, CallPlan), "only a call step has an open call"
+    if call.failures < len(plan.gaps):
+        turn.incident(row.id, row.step, kind, message, "warning")
+        _put_off(turn, row, turn.at + plan.gaps[call.failures], "retry")
+        return
+    if plan.gaps:
+        kind, message = "out_of_retries", f"Out of retries: {kind}: {message}"
+    step_failed(turn, row, kind, message)
+
+
+def _put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited"]) -> None:
+    """Wait for another attempt; a caller who will be gone by then is told so now."""
+    step = row.step
+    turn.emit(WaitStarted(row.cycle, turn.at, row.id, step, until, reason))
+    hit = turn.state.hit(row.hit)
+    if hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
+        name = transaction_name(row.cycle, row.id)
+        detail = f"the remote system of step {step} gave no good answer; the run goes on and tries again"
+        _reply(turn, row, hit, problem(502, "The run tries again later", detail, step=step, transaction=name))
+
+
+def wait_over(turn: Turn, row: TransactionRow) -> None:
+    """The time of a delay, or for another attempt, has come."""
+    step = row.step
+    turn.emit(WaitEnded(row.cycle, turn.at, row.id, step))
+    if row.call is not None:
+        resend(turn, row)
+    else:
+        plan = turn.program(row).plans[step]
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
+    run(turn, row)
+
+
+def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
+    until: int | None = turn.at + plan.delay
+    value: Any = None
+    if plan.until is not None:
+        value = plan.until.render(scope(turn, row, turn.program(row)))
+        until = instant_ns(value)
+    if until is None or until > turn.at + LENGTH_NS_MAX:
+        raise StepFailed(
+            "invalid_instant", f"a wait ends within ten years, at RFC 3339 or milliseconds, not {show(value)}"
+        )
+    if until > turn.at:
+        turn.emit(WaitStarted(row.cycle, turn.at, row.id, row.step, until, "delay"))
+    else:
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))
 
 
 def _answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) -> None:
@@ -247,15 +310,21 @@ def _answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer)
             answer.child_cycle,
         )
     )
+    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):
+        wait = retry_after(answer, turn.at, row.call.refusals if row.call else 0)
+        message = f"{plan.step.method} was answered with {answer.status}: the next attempt is in {wait // SECOND_NS} s"
+        turn.incident(row.id, step, "rate_limited", message, "info")
+        _put_off(turn, row, turn.at + wait, "limited")
+        return
     if not 200 <= answer.status < 300:
-        step_failed(turn, row, "remote_error", f"{plan.step.method} was answered with {answer.status}")
+        call_failed(turn, row, "remote_error", f"{plan.step.method} was answered with {answer.status}")
         return
     data: dict[str, Any] = {}
     if plan.contract.declared:
         data, faults = plan.contract.read(row.data[step]["body"])
         if faults:
             said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
-            step_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
+            call_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
             return
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
 

@@ -27,7 +27,7 @@ class Table(NamedTuple):
 
 
 def _transaction(row: TransactionRow) -> tuple[Any, ...]:
-    active = row.status == "running" or row.call is not None or bool(row.queue)
+    active = not row.until and (row.status == "running" or row.call is not None or bool(row.queue))
     return (row.id, row.cycle, row.status, row.step, row.created, row.until, int(active))
 
 

@@ -52,8 +52,8 @@ class StoredState:
         self._read: list[RowName] = []  # Rows that were only looked at: they leave with the next checkpoint.
         self._entries: dict[tuple[str, bytes], dict[int, bool]] = {}
         self._changed_entries: dict[EntryName, bool] = {}
-        self._running: dict[str, set[int]] = {}
-        self.running_count = 0  # Transactions of all cycles whose pass is in progress.
+        self._running: set[int] = set()
+
         self._programs: dict[str, Program] = {}
         for row in database.rows(TABLES[CycleRow]):
             self._rows[CycleRow][row.name] = row
@@ -100,8 +100,20 @@ class StoredState:
             self._read.append((kind, key))
         return row
 
+    @property
+    def running_count(self) -> int:
+        """Transactions of all cycles whose pass is in progress, those that wait aside."""
+        return len(self._running)
+
     def running(self, cycle: str) -> list[int]:
-        return sorted(self._running.get(cycle, ()))
+        waits = self.database.rows(TABLES[TransactionRow], "cycle = ? AND status = 'running' AND due > 0", (cycle,))
+        found = {row.id for row in waits}
+        for row in self._rows[TransactionRow].values():  # Newer than the file.
+            if row.cycle == cycle and row.status == "running":
+                found.add(row.id)
+            else:
+                found.discard(row.id)
+        return sorted(found)
 
     def changed_rows(self, kind: type[Any]) -> list[Any]:
         """Rows of a type that the file does not have yet, and those it has whose pass is in progress."""
@@ -129,13 +141,11 @@ class StoredState:
             self._note_running(row)
 
     def _note_running(self, row: Any) -> None:
-        running = self._running.setdefault(row.cycle, set())
-        before = len(running)
-        if row.status == "running":
+        running = self._running
+        if row.status == "running" and not row.until:
             running.add(row.id)
         else:
             running.discard(row.id)
-        self.running_count += len(running) - before
 
     def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
         self._note_entry(index, key, row_id, there=True)
@@ -176,7 +186,7 @@ def _is_cold(row: Row | None) -> bool:
         case CycleRow():
             return False
         case TransactionRow():
-            return row.status != "running" and row.call is None and not row.queue
+            return bool(row.until) or (row.status != "running" and row.call is None and not row.queue)
         case HitRow():
             return row.status != "running"
         case _:

@@ -83,10 +83,12 @@ class Story:
         assert isinstance(admitted, Hit), admitted
         return self.put(admitted)
 
-    def answer(self, body: Any = None, status: int = 200, *, transaction: int = 0) -> None:
+    def answer(
+        self, body: Any = None, status: int = 200, *, transaction: int = 0, headers: dict[str, str] | None = None
+    ) -> None:
         """The remote answers the open call of a transaction."""
-        headers = {"content-type": "application/json"}
-        self._end(CallAnswer(status, headers, msgspec.json.encode(body)), transaction)
+        said = {"content-type": "application/json", **(headers or {})}
+        self._end(CallAnswer(status, said, msgspec.json.encode(body)), transaction)
 
     def no_answer(self, *, transaction: int = 0) -> None:
         """The open call of a transaction brings nothing."""
@@ -104,7 +106,7 @@ class Story:
             if hit.status in ("parked", "collected") and hit.until <= self.at:
                 self.put(ParkDue(hit.cycle, self.at, hit.id))
         for row in list(self.state.transactions.values()):
-            if row.status == "held" and 0 < row.until <= self.at:
+            if row.status in ("held", "running") and 0 < row.until <= self.at:
                 self.put(HoldDue(row.cycle, self.at, row.id))
 
     def start(self) -> Verdict:
