@@ -2,12 +2,17 @@
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from journal import LOCAL_PARTITION, LocalLog
+from runtime.replay import fold
+from runtime.store import Database, digest
 from tests.system.harness import Server
 from tests.system.partner import Partner
 
@@ -57,7 +62,7 @@ def test_nothing_answered_is_lost_and_nothing_runs_twice(tmp_path: Path) -> None
         (tmp_path / "jobs.cycle.yaml").write_text(CYCLE % partner.url)
         server = Server(tmp_path)
         accepted: dict[int, str] = {}
-        callbacks: list[int] = []
+        callbacks: dict[int, int] = {}
         for kill in range(KILLS):
             server.start()
             _load_until_killed(server, kill, chance, accepted, callbacks)
@@ -67,18 +72,25 @@ def test_nothing_answered_is_lost_and_nothing_runs_twice(tmp_path: Path) -> None
         with server:
             counts = server.settled("jobs")
             listed = {one["transaction"]: one for one in server.transactions()}
-            parked = len(server.api("parked?limit=500")["parked"])
-        assert counts["failed"] == 0
+            parked = {one["hit"] for one in _pages(server, "parked")}
+            passes = [
+                (transaction, entry["hit"])
+                for transaction in {accepted[job] for job in callbacks.values() if job in accepted}
+                for entry in server.api(f"transactions/{transaction}")["passes"]
+            ]
+            server.terminate()
+        assert counts["failed"] == 0, server.log.read_text()
+        _every_callback_has_one_place(callbacks, accepted, passes, parked)
+        _replay_gives_the_store(server)
         missing = set(accepted.values()) - set(listed)
         assert not missing, f"answered and lost: {missing}"
-        assert parked <= len(callbacks)
         keys = {key for key in partner.effects if key}
         assert all(key.endswith(".work.1") for key in keys), "an effect ran under a new key"
         assert len(keys) == len(listed), "each transaction had its effect under one key"
 
 
 def _load_until_killed(
-    server: Server, kill: int, chance: random.Random, accepted: dict[int, str], callbacks: list[int]
+    server: Server, kill: int, chance: random.Random, accepted: dict[int, str], callbacks: dict[int, int]
 ) -> None:
     """Clients send jobs and callbacks until the server dies under them; only 2xx answers count."""
     stop = threading.Event()
@@ -95,7 +107,7 @@ def _load_until_killed(
                         accepted[job] = answer.json()["transaction"]
                     back = http.post("/webhook/jobs-done", json={"job_id": job, "status": "ok"})
                     if back.status_code == 202:
-                        callbacks.append(job)
+                        callbacks[back.json()["hit"]] = job
                 except httpx.TransportError:
                     return
 
@@ -107,6 +119,42 @@ def _load_until_killed(
     stop.set()
     for thread in threads:
         thread.join()
+
+
+def _pages(server: Server, what: str) -> list[dict[str, Any]]:
+    """All rows of a list, over as many pages as there are."""
+    found: list[dict[str, Any]] = []
+    while page := server.api(f"{what}?limit=500&after={found[-1]['hit'] if found else 0}")[what]:
+        found += page
+    return found
+
+
+def _every_callback_has_one_place(
+    callbacks: dict[int, int], accepted: dict[int, str], passes: list[tuple[str, int]], parked: set[int]
+) -> None:
+    """Each callback that was answered 2xx ran once, as a pass of its job's transaction, or is parked; never both.
+
+    Parked for good is only one whose job was never accepted before the server died: nothing came for it.
+    """
+    ran = Counter(hit for _, hit in passes)
+    owner = {hit: transaction for transaction, hit in passes}
+    for hit, job in callbacks.items():
+        assert ran[hit] + (hit in parked) == 1, f"callback {hit} of job {job} has {ran[hit]} passes"
+        if ran[hit]:
+            assert owner[hit] == accepted[job], f"callback {hit} ran another job's transaction"
+        else:
+            assert job not in accepted, f"callback {hit} waits, though its job {job} has reached its hold"
+
+
+def _replay_gives_the_store(server: Server) -> None:
+    """The store, deleted and rebuilt between kills, is what folding the whole journal gives."""
+    found = fold(LocalLog.open_reader(server.data / "journal").read(LOCAL_PARTITION))
+    database = Database(server.data / "store.sqlite")
+    try:
+        assert database.meta("applied") == found.seq
+        assert digest(database) == digest(found.state)
+    finally:
+        database.close()
 
 
 def test_a_synchronous_answer_survives_the_process(tmp_path: Path) -> None:
