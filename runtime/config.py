@@ -34,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
     body_bytes_max: int = 1 << 20  # Webhook bodies; payloads of known senders stay below 256 KiB.
     header_bytes_max: int = 16 << 10  # As nginx and Node allow by default.
+    body_timeout: str = "30 seconds"  # For a whole request; the slowest known senders need 10.
     mailbox_items_max: int = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
     mailbox_bytes_max: int = 64 << 20  # Their bodies.
     running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
@@ -44,6 +45,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def grace_ns(self) -> int:
         """The grace period in nanoseconds."""
         return parse_duration(self.grace)
+
+    @property
+    def body_timeout_ns(self) -> int:
+        """How long a sender may take over its body, in nanoseconds."""
+        return parse_duration(self.body_timeout)
 
     @property
     def host_port(self) -> tuple[str, int]:
@@ -73,6 +79,7 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
         if not 1 <= settings.body_bytes_max <= BODY_BYTES_LIMIT:
             raise ValueError(f"body_bytes_max lies from 1 to {BODY_BYTES_LIMIT}, not {settings.body_bytes_max}")
         settings.grace_ns  # noqa: B018 - The same.
+        settings.body_timeout_ns  # noqa: B018 - The same.
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
     return settings

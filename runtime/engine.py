@@ -341,11 +341,18 @@ class Engine:
             if not waiters:
                 del self._waiters[hit]
 
-    def watch(self, transaction: int) -> trio.Event:
-        """An event that is set at the next durable change of a transaction."""
+    async def changed(self, transaction: int) -> None:
+        """Wait for the next durable change of a transaction, without end: the caller bounds it by a cancel scope."""
         event = trio.Event()
-        self._watchers.setdefault(transaction, []).append(event)
-        return event
+        watchers = self._watchers.setdefault(transaction, [])
+        watchers.append(event)
+        try:
+            await event.wait()
+        except trio.Cancelled:
+            watchers.remove(event)
+            if not watchers:
+                del self._watchers[transaction]
+            raise
 
     async def checkpointed(self) -> None:
         """Wait until the store has everything decided so far, so that a list shows it."""

@@ -64,12 +64,14 @@ def _add_cycles(app: QuartTrio, door: Door) -> None:
     @app.get("/api/cycles")
     async def cycles() -> Response:
         engine = _engine(door)
-        return _json({"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
+        return await _durably(engine, {"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
 
     @app.get("/api/cycles/<name>")
     async def cycle(name: str) -> Response:
         row = _cycle(_engine(door), name)
-        return _missing(f"there is no cycle {name}") if row is None else _json(cycle_view(_engine(door), row))
+        if row is None:
+            return _missing(f"there is no cycle {name}")
+        return await _durably(_engine(door), cycle_view(_engine(door), row))
 
     @app.post("/api/cycles/<name>/<order>")
     async def order(name: str, order: str) -> Response:
@@ -127,6 +129,13 @@ def _add_lists(app: QuartTrio, door: Door) -> None:
         after, limit = _page()
         rows = engine.state.database.rows(TABLES[IncidentRow], "id > ? ORDER BY id LIMIT ?", (after, limit))
         return _json({"incidents": [msgspec.structs.asdict(row) for row in rows]})
+
+
+async def _durably(engine: Engine, view: Any) -> Response:
+    """Show what was seen just now, once it is durable: a crash must not take back what a reader was told."""
+    shown = json_reply(200, view)
+    await engine.committer.flushed()
+    return as_response(shown)
 
 
 def _json(body: Any) -> Response:
@@ -195,15 +204,15 @@ async def _status(engine: Engine, hit: int) -> Response:
                 break
             if row.status == "done":
                 break
-            await engine.watch(row.transaction).wait()
-    await engine.committer.flushed()
+            await engine.changed(row.transaction)
     row = _hit(engine, hit)
     if row is None:
         return _missing("the hit is no longer kept")
     if not row.transaction:
-        return _json({"transaction": None, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)})
+        without = {"transaction": None, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
+        return await _durably(engine, without)
     transaction = engine.state.transaction(row.transaction)
-    return _json({**status_view(transaction), "answer": _answer(row)})
+    return await _durably(engine, {**status_view(transaction), "answer": _answer(row)})
 
 
 def _hit(engine: Engine, hit: int) -> HitRow | None:

@@ -23,7 +23,7 @@ from runtime.door.door import Door, as_response, not_ready
 from runtime.engine import Engine
 from runtime.ticket import Overloaded, Ticket
 
-WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]  # What a step takes, the step says.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
@@ -32,7 +32,7 @@ def make_app(door: Door) -> QuartTrio:
     """The application; its routes read everything through the door."""
     app = QuartTrio("cyclewright", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = door.settings.body_bytes_max
-    app.config["BODY_TIMEOUT"] = 30  # Seconds for a whole body; the slowest known senders need 10.
+    app.config["BODY_TIMEOUT"] = door.settings.body_timeout_ns / 1e9
 
     @app.errorhandler(HTTPException)
     async def http_error(fault: HTTPException) -> Response:

@@ -11,12 +11,14 @@ import httpx
 
 
 class Partner:
-    """POST /effects counts; POST /jobs calls the given webhook back from inside its handler, then answers."""
+    """POST /effects counts; /jobs calls back from inside its handler, then answers; /gate waits until it is opened."""
 
     def __init__(self) -> None:
         self.effects: Counter[str] = Counter()
         self.bodies: list[Any] = []
         self.callback = ""
+        self.asked = threading.Event()  # Somebody waits at the gate.
+        self.gate = threading.Event()
         self._lock = threading.Lock()
         partner = self
 
@@ -55,6 +57,9 @@ class Partner:
         if path == "/jobs" and self.callback:
             sent = {"job_id": body["job_id"], "status": "Early"}
             assert httpx.post(self.callback, json=sent, timeout=10).status_code == 202
+        if path == "/gate":
+            self.asked.set()
+            assert self.gate.wait(20)
         return body
 
     def __enter__(self) -> Self:
