@@ -118,7 +118,7 @@ def _add_lists(app: QuartTrio, door: Door) -> None:
         await engine.checkpointed()
         after, limit = _page()
         found = engine.state.database.rows(TABLES[HitRow], "due > 0 AND id > ? ORDER BY id LIMIT ?", (after, limit))
-        return _json({"parked": [parked_view(row) for row in found]})
+        return _json({"parked": [parked_view(engine, row) for row in found]})
 
     @app.get("/api/incidents")
     async def incidents() -> Response:

@@ -3,12 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from protocol.definition import CallStep, FieldSpec, WebhookStep
 from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, transaction_name
 from runtime.engine import Engine
+from runtime.masking import hidden_of
 from runtime.store.rows import TABLES
 
-MASK = "••••"
 LISTED_MAX = 200  # Passes and incidents shown with one transaction, the latest ones.
 
 
@@ -61,7 +60,7 @@ def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:
         **status_view(row),
         "hash": row.definition_hash,
         "hold_until": instant(row.until),
-        "steps": masked_steps(engine, row),
+        "steps": hidden_of(engine.state.program(row.definition_hash)).steps(row.data),
         "passes": [_pass_view(hit) for hit in hits],
         "queue": row.queue,
         "call": None if row.call is None else {"step": row.call.step, "unknown": row.call.unknown},
@@ -95,50 +94,15 @@ def _incident_view(row: IncidentRow) -> dict[str, Any]:
     }
 
 
-def parked_view(row: HitRow) -> dict[str, Any]:
+def parked_view(engine: Engine, row: HitRow) -> dict[str, Any]:
     """A hit that waits."""
+    hidden = hidden_of(engine.state.program(engine.state.cycle(row.cycle).definition_hash))
     return {
         "hit": row.id,
         "cycle": row.cycle,
         "step": row.step,
-        "key": row.key,
+        "key": hidden.key(row.step, row.key),
         "reason": "early" if row.status == "parked" else "stopped",
         "received": instant(row.at),
         "until": instant(row.until),
     }
-
-
-def masked_steps(engine: Engine, row: TransactionRow) -> dict[str, Any]:
-    """The data of each step; fields declared `sensitive` are masked, in what is read, never in what is run."""
-    definition = engine.state.program(row.definition_hash).definition
-    shown: dict[str, Any] = {}
-    for name, data in row.data.items():
-        step = definition.steps.get(name)
-        hidden = _sensitive(step) if isinstance(step, WebhookStep | CallStep) else []
-        shown[name] = mask(data, hidden) if hidden else data
-        if hidden and isinstance(shown[name], dict) and "body" in shown[name] and isinstance(step, CallStep):
-            shown[name] = {**shown[name], "body": mask(shown[name]["body"], hidden)}
-    return shown
-
-
-def _sensitive(step: WebhookStep | CallStep) -> list[list[str]]:
-    return [
-        location.replace("[", "").replace("]", "").split(".")
-        for location, spec in step.fields.items()
-        if isinstance(spec, FieldSpec) and spec.sensitive
-    ]
-
-
-def mask(data: Any, hidden: list[list[str]]) -> Any:
-    """A copy of a value with what lies at the hidden locations replaced; lists are walked on the way."""
-    if isinstance(data, list):
-        return [mask(item, hidden) for item in data]
-    if not isinstance(data, dict):
-        return data
-    copy = dict(data)
-    for head in {path[0] for path in hidden if path}:
-        if head not in copy:
-            continue
-        deeper = [path[1:] for path in hidden if path and path[0] == head]
-        copy[head] = MASK if [] in deeper else mask(copy[head], deeper)
-    return copy
