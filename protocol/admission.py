@@ -15,9 +15,9 @@ from protocol.bodies import BodyError, UnsupportedBody, read_body
 from protocol.definition import Dedupe
 from protocol.events import Origin
 from protocol.expression import ExpressionError, compile_expression
-from protocol.fields import Fault
+from protocol.fields import Fault, show
 from protocol.inputs import Hit
-from protocol.program import Program, WebhookPlan, lookup
+from protocol.program import MATCHED_CHARACTERS_MAX, Program, WebhookPlan, lookup
 from protocol.state import Reply
 
 QUERY_METHODS = frozenset({"GET", "DELETE"})  # These carry their fields in the query.
@@ -61,7 +61,8 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
     key = plan.key(data) if plan.match else ()
     if key is None:
         where = ", ".join(pair.location for pair in plan.match)
-        faults = [*faults, Fault(where, "a field that is matched by must have a value", "nothing")]
+        rule = f"a field that is matched by must have a value of 1 to {MATCHED_CHARACTERS_MAX} characters"
+        faults = [*faults, Fault(where, rule, show([lookup(pair.path, data) for pair in plan.match]))]
     if faults and (plan.step.check == "reject" or key is None):
         return faults_problem(422, "The request breaks the step's contract", faults)
     delivery = request.delivery or _delivery(plan, request, data)

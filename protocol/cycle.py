@@ -4,7 +4,7 @@
    queue, is parked, or has expired with an incident.
 2. A hit and a hold meet whichever comes first, since both are turns of one actor.
 3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
-4. At the end of a turn every accepted hit has a place.
+4. At the end of a turn every accepted hit has a place, and what the turn could not hold is an input of its own.
 """
 
 from protocol.events import (
@@ -29,6 +29,7 @@ from protocol.inputs import (
     Accepted,
     CallEnded,
     Continue,
+    Deliver,
     Deploy,
     Duplicate,
     Hit,
@@ -55,14 +56,16 @@ from protocol.transaction import (
     call_unknown,
     fail,
     hit_data,
+    keep,
     resend,
     run,
 )
-from protocol.turn import Decision, Turn
+from protocol.turn import TURN_PASSES, Decision, Turn
 
 CANDIDATES_MAX = 20  # Transactions named when a match is ambiguous; the most recent is always among them.
 COLLECTED_MAX = 10_000  # Hits kept for a stopped cycle; past it they are refused, so a stopped cycle stays bounded.
-QUEUE_MAX = 10_000  # Hits that wait behind one transaction's pass; past it they are refused.
+PARKED_MAX = 100_000  # Hits parked in one cycle: 2 minutes of 800 a second that match nothing.
+QUEUE_MAX = 10_000  # Hits that wait behind one transaction's pass, or for one value; past it they are refused.
 
 
 def decide(state: State, given: Input, seq: int) -> Decision:
@@ -78,10 +81,8 @@ def decide(state: State, given: Input, seq: int) -> Decision:
     """
     turn = Turn(state, given.cycle, given.at, seq)
     verdict = _decide(turn, given)
-    while turn.unrouted:
-        _route(turn, state.hit(turn.unrouted.pop(0)))
     _finish_when_drained(turn)
-    return Decision(seq, turn.events, verdict, tuple(turn.unfinished))
+    return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
 
 
 def _decide(turn: Turn, given: Input) -> Verdict:
@@ -107,7 +108,9 @@ def _decide(turn: Turn, given: Input) -> Verdict:
         case Recover():
             _recover(turn, given)
         case Continue():
-            _continue(turn, turn.state.transaction(given.transaction))
+            run(turn, turn.state.transaction(given.transaction))
+        case Deliver():
+            _deliver(turn)
     return None
 
 
@@ -128,6 +131,8 @@ def _hit(turn: Turn, hit: Hit) -> Verdict:
     if not candidates:
         if plan.step.unmatched == "reject":
             return Refused(404, "No transaction matches", f"no transaction waits at {hit.step} for this request")
+        if _is_crowded(turn, hit):
+            return Refused(503, "Too many hits are parked", f"requests that match nothing yet fill {hit.cycle}")
         accepted = turn.state.hit(_accept(turn, hit))
         _park(turn, accepted, plan, hit.key)
         return Parked(accepted.id, accepted.until)
@@ -191,6 +196,16 @@ def _park(turn: Turn, hit: HitRow, plan: WebhookPlan, key: tuple[str, ...]) -> N
     turn.emit(HitParked(hit.cycle, turn.at, hit.id, list(key), turn.at + plan.park, "early"))
 
 
+def _is_crowded(turn: Turn, hit: Hit) -> bool:
+    """Whether parking one more hit would break a bound, of the cycle or of what one hold takes at once."""
+    parked = turn.state.cycle(hit.cycle).parked
+    if parked < QUEUE_MAX:
+        return False
+    return (
+        parked >= PARKED_MAX or len(turn.state.find("parked", (hit.cycle, hit.step, *hit.key), QUEUE_MAX)) == QUEUE_MAX
+    )
+
+
 def _forgotten(turn: Turn, before: HitRow) -> bool:
     """Whether the time for which a delivery key is remembered is over; links are remembered for ever."""
     if before.origin is not None:
@@ -226,9 +241,6 @@ def _while_stopped(turn: Turn, hit: Hit) -> Verdict:
 def _route(turn: Turn, hit: HitRow) -> None:
     """Find a place for a hit that was accepted before: a new transaction, a match, or the parking place."""
     cycle = turn.state.cycle(hit.cycle)
-    if cycle.status != "running":
-        turn.emit(HitParked(hit.cycle, turn.at, hit.id, hit.key, turn.at + COLLECTED_NS, "stopped"))
-        return
     try:
         plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
     except KeyError:
@@ -248,14 +260,17 @@ def _route(turn: Turn, hit: HitRow) -> None:
         _park(turn, hit, plan, key)
 
 
-def _continue(turn: Turn, row: TransactionRow) -> None:
-    """Take up a queue that one turn did not finish; in a stopped cycle its hits are kept for the start."""
-    if turn.state.cycle(row.cycle).status != "stopped":
-        run(turn, row)
+def _deliver(turn: Turn) -> None:
+    """Give kept hits their places, in order of arrival; in a cycle that does not run they wait for its start."""
+    cycle = turn.state.cycle(turn.cycle)
+    if cycle.status != "running":
         return
-    for hit in list(row.queue):
-        key = turn.state.hit(hit).key
-        turn.emit(HitParked(row.cycle, turn.at, hit, key, turn.at + COLLECTED_NS, "stopped"))
+    for hit in turn.state.find("collected", (cycle.name,), TURN_PASSES):
+        if turn.exhausted:
+            break
+        _route(turn, turn.state.hit(hit))
+    if turn.state.find("collected", (cycle.name,), 1):
+        turn.rest.append(Deliver(cycle.name, turn.at))
 
 
 def _hold_due(turn: Turn, row: TransactionRow) -> None:
@@ -294,12 +309,13 @@ def _start(turn: Turn) -> Receipt:
     if cycle.status != "running":
         turn.emit(CycleStarted(cycle.name, turn.at))
     kept = turn.state.find("collected", (cycle.name,), COLLECTED_MAX)
-    for hit in kept:
-        _route(turn, turn.state.hit(hit))
+    if kept:
+        turn.rest.append(Deliver(cycle.name, turn.at))
     return Receipt("running", resumed=len(kept))
 
 
-def _stop(turn: Turn, given: Stop) -> Receipt:
+def _stop(turn: Turn, given: Stop) -> Receipt | None:
+    """End passes now, or let them end; an order that one turn can not hold goes on in the next, which answers."""
     cycle = turn.state.cycle(turn.cycle)
     if cycle.status == "stopped":
         return Receipt("stopped", held=cycle.held)
@@ -307,19 +323,21 @@ def _stop(turn: Turn, given: Stop) -> Receipt:
         if cycle.status == "running":
             turn.emit(CycleStopping(cycle.name, turn.at))
         return Receipt("stopping" if cycle.running else "stopped", held=cycle.held)
-    cut = turn.state.running(cycle.name)
-    kept = 0
-    for transaction in cut:
+    cut, kept = given.cut, given.kept
+    for transaction in turn.state.running(cycle.name):
+        if turn.exhausted:
+            if cycle.status == "running":
+                turn.emit(CycleStopping(cycle.name, turn.at))
+            turn.rest.append(Stop(cycle.name, turn.at, "stop", cut, kept))
+            return None
         row = turn.state.transaction(transaction)
         queue = list(row.queue)
         turn.emit(TransactionStopped(cycle.name, turn.at, row.id))
         answer_at_end(turn, row)
-        for hit in queue:
-            key = turn.state.hit(hit).key
-            turn.emit(HitParked(cycle.name, turn.at, hit, key, turn.at + COLLECTED_NS, "stopped"))
-        kept += len(queue)
-    turn.emit(CycleStopped(cycle.name, turn.at, "stop", len(cut), kept, cycle.held))
-    return Receipt("stopped", len(cut), kept, cycle.held)
+        keep(turn, queue, "stopped")
+        cut, kept = cut + 1, kept + len(queue)
+    turn.emit(CycleStopped(cycle.name, turn.at, "stop", cut, kept, cycle.held))
+    return Receipt("stopped", cut, kept, cycle.held)
 
 
 def _finish_when_drained(turn: Turn) -> None:
@@ -344,6 +362,8 @@ def _reply_settled(turn: Turn, given: ReplySettled) -> None:
 def _settle(turn: Turn, given: Settle) -> Verdict:
     row = turn.state.transaction(given.transaction)
     call = row.call
+    if turn.state.cycle(row.cycle).status != "running":
+        return Refused(409, "Cycle is not running", f"start {row.cycle} first: the transaction goes on from the call")
     if call is None or not call.unknown:
         return Refused(409, "Nothing to settle", "the transaction has no call whose outcome is unknown")
     turn.emit(CallSettled(row.cycle, turn.at, row.id, call.step, given.action))
@@ -366,4 +386,4 @@ def _recover(turn: Turn, given: Recover) -> None:
     for transaction in given.transactions:
         row = turn.state.transaction(transaction)
         call_unknown(turn, row)
-        _continue(turn, row)
+        run(turn, row)

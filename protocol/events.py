@@ -110,12 +110,15 @@ class HitMatched(Event, frozen=True, array_like=True, gc=False, tag=12):
 
 
 class HitParked(Event, frozen=True, array_like=True, gc=False, tag=13):
-    """A hit waits: for a transaction that reaches its step (`early`), or for its cycle to start (`stopped`)."""
+    """A hit waits: for a transaction that reaches its step (`early`), or for its cycle to start (`stopped`).
+
+    One whose transaction failed before its turn came (`moved`) waits only until the cycle finds it another place.
+    """
 
     hit: int
     key: list[str]
     until: int
-    reason: Literal["early", "stopped"]
+    reason: Literal["early", "stopped", "moved"]
 
 
 class HitExpired(Event, frozen=True, array_like=True, gc=False, tag=14):

@@ -156,15 +156,16 @@ def _hit_parked(state: State, event: e.HitParked, _seq: int) -> None:
             state.save(row)
     hit.transaction = 0
     hit.key, hit.until = list(event.key), event.until
-    hit.parked = True
     if event.reason == "early":
         hit.status = "parked"
         state.file("parked", (hit.cycle, hit.step, *hit.key), hit.id)
     else:
         hit.status = "collected"
         state.file("collected", (hit.cycle,), hit.id)
-    if hit.fate == "waiting":
-        hit.fate = "none"  # Its caller is told `parked`; nobody waits for the answer.
+    if event.reason != "moved":
+        hit.parked = True
+        if hit.fate == "waiting":
+            hit.fate = "none"  # Its caller is told `parked`; nobody waits for the answer.
     cycle = state.cycle(hit.cycle)
     cycle.parked += 1
     state.save(cycle)
@@ -175,6 +176,8 @@ def _hit_expired(state: State, event: e.HitExpired, _seq: int) -> None:
     hit = state.hit(event.hit)
     _unpark(state, hit)
     hit.status = "expired"
+    if hit.fate == "waiting":
+        hit.fate = "none"  # Its caller is told so.
     hit.body, hit.headers, hit.query = b"", {}, {}
     state.save(hit)
 

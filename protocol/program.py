@@ -32,6 +32,7 @@ from protocol.loading import encode_definition
 SCOPE_NAMES = ("vars", "cycle", "transaction", "hit", "last_success")
 COLLECTED_NS = parse_duration("24 hours")  # A hit for a stopped cycle waits a day, as the contract promises.
 LINK_PREFIX = "cycle:"
+MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
 _HIT = re.compile(rb"\bhit\b")
 
 Scope = Mapping[str, Any]
@@ -61,14 +62,17 @@ class WebhookPlan(Struct, frozen=True):
     after: str
 
     def key(self, data: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """The canonical values a request carries for `match`; None when one is null, missing or empty."""
-        values = [canonical(lookup(pair.path, data), pair.type) for pair in self.match]
-        return None if None in values else tuple(value for value in values if value is not None)
+        """The canonical values a request carries for `match`; None when one is null, missing, empty or too long."""
+        return _key([canonical(lookup(pair.path, data), pair.type) for pair in self.match])
 
     def key_of(self, scope: Scope) -> tuple[str, ...] | None:
-        """The canonical values the earlier steps give; None when one is null, missing or empty."""
-        values = [canonical(pair.earlier.evaluate(scope), pair.type) for pair in self.match]
-        return None if None in values else tuple(value for value in values if value is not None)
+        """The canonical values the earlier steps give; None when one is null, missing, empty or too long."""
+        return _key([canonical(pair.earlier.evaluate(scope), pair.type) for pair in self.match])
+
+
+def _key(values: list[str | None]) -> tuple[str, ...] | None:
+    found = tuple(value for value in values if value is not None and len(value) <= MATCHED_CHARACTERS_MAX)
+    return found if len(found) == len(values) else None
 
 
 class CallPlan(Struct, frozen=True):

@@ -6,11 +6,12 @@
 4. Nothing here acts: a call that must be made is a `CallIntended`, an answer to be sent is a `ReplyBuilt`.
 """
 
-from typing import Any, assert_never
+from collections.abc import Sequence
+from typing import Any, Literal, assert_never
 
 from protocol.answers import TRANSACTION_HEADER, json_reply, problem
 from protocol.bodies import BodyError, read_body
-from protocol.calls import StepFailed, encode_body, idempotency_key, render_request
+from protocol.calls import StepFailed, encode_body, encode_headers, idempotency_key, render_request
 from protocol.definition import END
 from protocol.events import (
     CallAnswered,
@@ -19,6 +20,7 @@ from protocol.events import (
     CallUnknown,
     DecisionTaken,
     HitMatched,
+    HitParked,
     PassStarted,
     ReplyBuilt,
     StepCompleted,
@@ -27,12 +29,11 @@ from protocol.events import (
     TransactionHeld,
 )
 from protocol.expression import EmptySource, ExpressionError
-from protocol.inputs import CallAnswer, CallEnded, CallFailure
-from protocol.program import CallPlan, DecidePlan, RespondPlan, WebhookPlan
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver
+from protocol.program import COLLECTED_NS, CallPlan, DecidePlan, RespondPlan, WebhookPlan
 from protocol.state import HitRow, Reply, TransactionRow, transaction_name
 from protocol.turn import Turn, scope
 
-PASSES_PER_TURN_MAX = 4  # A JSON body of 1 MiB can take 2.3 MiB in the journal, whose frames end at 16 MiB.
 PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 bytes of journal each.
 
 
@@ -41,6 +42,7 @@ def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any
     plan = turn.program(row).webhook(hit.step)
     if data is None:
         data = hit_data(plan, hit)
+    turn.passes += 1
     turn.emit(PassStarted(row.cycle, turn.at, row.id, hit.id, hit.step, row.number + 1))
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, plan.after))
 
@@ -58,19 +60,24 @@ def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
 def run(turn: Turn, row: TransactionRow) -> None:
     """Carry a transaction on until it waits or ends, through the passes that queue behind the one in progress.
 
-    A turn is one atomic frame of the journal, so it takes few passes: the rest of the queue is `turn.unfinished`.
+    What a turn can not hold is left for a turn of its own; the pass is then in progress, so a restart finds it.
     """
-    for _ in range(PASSES_PER_TURN_MAX):
-        while row.status == "running" and row.call is None:
+    while True:
+        if row.status == "running":
+            if row.call is not None:
+                return
+            if turn.exhausted:
+                turn.rest.append(Continue(row.cycle, turn.at, row.id))
+                return
             if row.step == END:
                 turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
             else:
                 _step(turn, row)
-        answer_at_end(turn, row)
-        if not begins_next(row):
-            return
-        begin_pass(turn, row, turn.state.hit(row.queue[0]))
-    turn.unfinished.append(row.id)
+        else:
+            answer_at_end(turn, row)
+            if not begins_next(row):
+                return
+            begin_pass(turn, row, turn.state.hit(row.queue[0]))
 
 
 def begins_next(row: TransactionRow) -> bool:
@@ -118,8 +125,22 @@ def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
 
 def fail(turn: Turn, row: TransactionRow, reason: str) -> None:
     """End the transaction as failed; hits that waited behind the pass look for another transaction."""
-    turn.unrouted += row.queue
+    queue = list(row.queue)
     turn.emit(TransactionFailed(row.cycle, turn.at, row.id, row.step, reason))
+    if not queue:
+        return
+    if turn.state.cycle(row.cycle).status == "running":
+        keep(turn, queue, "moved")
+        turn.rest.append(Deliver(row.cycle, turn.at))
+    else:
+        keep(turn, queue, "stopped")
+
+
+def keep(turn: Turn, hits: Sequence[int], reason: Literal["stopped", "moved"]) -> None:
+    """Keep hits that have no place now until their cycle delivers them, in order of arrival."""
+    for hit in hits:
+        key = turn.state.hit(hit).key
+        turn.emit(HitParked(turn.cycle, turn.at, hit, key, turn.at + COLLECTED_NS, reason))
 
 
 def _respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
@@ -134,9 +155,7 @@ def _respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise StepFailed("invalid_response", f"a status lies from 200 to 599, not {status!r}")
         body, content_type = encode_body(plan.body.render(names), plan.body_as)
-        headers = {name.lower(): str(value) for name, value in plan.headers.render(names).items()}
-        if any(character in value for value in headers.values() for character in "\r\n\0"):
-            raise StepFailed("invalid_response", "a header must be one line of text")
+        headers = encode_headers(plan.headers.render(names))
         if body:
             headers.setdefault("content-type", content_type)
         _reply(turn, row, hit, Reply(status, headers, body))

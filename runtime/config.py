@@ -18,6 +18,7 @@ TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
 KEY_FILE = "status.key"
 JOURNAL_FOLDER = "journal"
 STORE_FILE = "store.sqlite"
+BODY_BYTES_LIMIT = 2 << 20  # A turn holds a body twice, as bytes and as data, and must fit a frame of 16 MiB.
 SEGMENT_BYTES_MIN = 32 << 20  # A commit takes at most half a segment, and the largest turn is a frame of 16 MiB.
 
 
@@ -69,6 +70,8 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
         settings.host_port  # noqa: B018 - Reading it checks it.
         if settings.segment_bytes < SEGMENT_BYTES_MIN:
             raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
+        if not 1 <= settings.body_bytes_max <= BODY_BYTES_LIMIT:
+            raise ValueError(f"body_bytes_max lies from 1 to {BODY_BYTES_LIMIT}, not {settings.body_bytes_max}")
         settings.grace_ns  # noqa: B018 - The same.
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None

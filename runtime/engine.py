@@ -7,7 +7,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import trio
@@ -24,8 +24,11 @@ from protocol.events import (
 )
 from protocol.evolve import evolve
 from protocol.inputs import (
+    CallAnswer,
     CallEnded,
+    CallFailure,
     Continue,
+    Deliver,
     Duplicate,
     Hit,
     Input,
@@ -64,6 +67,18 @@ REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.engine")
 
 
+class Network(Protocol):
+    """Remote systems as the engine reaches them; tests and simulations bring their own."""
+
+    async def perform(self, call: CallIntended, connector: Connector) -> CallAnswer | CallFailure:
+        """Send one attempt and bring its outcome; never raises for what a remote or a network does."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
 class Engine:
     """Everything between the door and the journal, for the cycles of one partition."""
 
@@ -75,7 +90,7 @@ class Engine:
         self.settings = settings
         self.committer = Committer(appender, clock)
         self.timers = Timers(state, clock, self.post)
-        self.outbound = Outbound()
+        self.outbound: Network = Outbound()
         self.next_seq = 0
         self._applied = -1
         self.connections: Callable[[str, str], Connector] = self._connector
@@ -102,13 +117,12 @@ class Engine:
         Raises:
             Overloaded: a bound of the backlog is reached; nothing was recorded.
         """
-        running = sum(cycle.running for cycle in self.state.cycles())
         settings = self.settings
         if (
             self.committer.full
             or len(self._inbox) >= settings.mailbox_items_max
             or self._inbox_bytes + len(hit.body) > settings.mailbox_bytes_max
-            or running >= settings.running_max
+            or self.state.running_count >= settings.running_max
             or len(self._waiters) >= REPLY_WAITERS_MAX
         ):
             raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
@@ -177,9 +191,13 @@ class Engine:
         for row in database.rows(TABLES[TransactionRow], "active = 1 ORDER BY id"):
             transactions.setdefault(row.cycle, []).append(row.id)
         for cycle in self.state.cycles():
-            mine = (tuple(hits.get(cycle.name, ())), tuple(transactions.get(cycle.name, ())))
-            if any(mine):
-                self._turn(Recover(cycle.name, self.clock(), *mine), None)
+            name, at = cycle.name, self.clock()
+            if cycle.status == "running" and self.state.find("collected", (name,), 1):
+                self.post(Deliver(name, at))
+            if name in hits:
+                self.post(Recover(name, at, tuple(hits[name]), ()))
+            for transaction in transactions.get(name, ()):
+                self.post(Recover(name, at, (), (transaction,)))
 
     async def _turns(self) -> None:
         while True:
@@ -204,13 +222,22 @@ class Engine:
         decision = decide(self.state, given, self.next_seq)
         self._drained += 1
         self.next_seq += len(decision.events)
-        effects = outbox(self.state, decision)
+        effects = outbox(self.state, decision, self.status_url)
+        if decision.verdict is None and decision.rest and ticket is not None:
+            self._put_back(decision.rest, ticket)
+            ticket = None
+        else:
+            self._put_back(decision.rest, None)
         outcome = self._outcome(given, decision.verdict, ticket)
-        records = [encode_event(event) for event in decision.events]
-        touched = {getattr(event, "transaction", 0) for event in decision.events}
-        self.committer.submit(records, lambda: self._release(effects, outcome, ticket, touched))
-        for transaction in decision.unfinished:
-            self.post(Continue(given.cycle, given.at, transaction))
+        self.committer.submit(decision.records, lambda: self._release(effects, outcome, ticket, decision.events))
+
+    def _put_back(self, rest: tuple[Input, ...], ticket: Ticket | None) -> None:
+        """What one turn could not hold: kept hits came before the mailbox, and a pass waits behind it, to be fair."""
+        for given in rest:
+            if isinstance(given, Continue):
+                self._inbox.append((given, None))
+            else:
+                self._inbox.appendleft((given, ticket))
 
     def _write(self, event: AnyEvent) -> None:
         evolve(self.state, event, self.next_seq)
@@ -235,14 +262,15 @@ class Engine:
 
     # ------------------------------------------------------------------ leaving
 
-    def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, touched: set[int]) -> None:
+    def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, events: list[AnyEvent]) -> None:
         if ticket is not None:
             ticket.decide(outcome)
         for effect in effects:
             self._act(effect)
-        for transaction in touched:
-            for event in self._watchers.pop(transaction, ()):
-                event.set()
+        if self._watchers:
+            for transaction in {getattr(event, "transaction", 0) for event in events}:
+                for watcher in self._watchers.pop(transaction, ()):
+                    watcher.set()
 
     def _act(self, effect: Effect) -> None:
         match effect:
@@ -317,17 +345,16 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether no pass is in progress and no input waits."""
-        return not self._inbox and not any(cycle.running for cycle in self.state.cycles())
+        return not self._inbox and not self.state.running_count
 
     async def _checkpoints(self) -> None:
         """Write checkpoints behind the journal until cancelled."""
         while True:
             await trio.sleep(CHECKPOINT_S)
             if self._applied < self.next_seq - 1:
-                await self.checkpoint()
+                await self._checkpoint()
 
-    async def checkpoint(self) -> None:
-        """Write what changed so far; returns when the store has it."""
+    async def _checkpoint(self) -> None:
         taken = self.state.checkpoint(self.next_seq - 1)
         await self.committer.flushed()
         await trio.to_thread.run_sync(taken.write, self.state.database)

@@ -72,5 +72,5 @@ TABLES: dict[type[Row], Table] = {
 
 def row_key(row: Row) -> str | int:
     """What names a row within its table."""
-    key: str | int = TABLES[type(row)].values(row)[0]
+    key: str | int = getattr(row, TABLES[type(row)].key)
     return key

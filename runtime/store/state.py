@@ -47,17 +47,18 @@ class StoredState:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._rows: dict[RowName, Row] = {}
+        self._rows: dict[type[Row], dict[Any, Any]] = {kind: {} for kind in TABLES}
         self._changed: dict[RowName, Row] = {}
         self._read: list[RowName] = []  # Rows that were only looked at: they leave with the next checkpoint.
         self._entries: dict[tuple[str, bytes], dict[int, bool]] = {}
         self._changed_entries: dict[EntryName, bool] = {}
         self._running: dict[str, set[int]] = {}
+        self.running_count = 0  # Transactions of all cycles whose pass is in progress.
         self._programs: dict[str, Program] = {}
         for row in database.rows(TABLES[CycleRow]):
-            self._rows[CycleRow, row.name] = row
+            self._rows[CycleRow][row.name] = row
         for row in database.rows(TABLES[TransactionRow], "active = 1"):
-            self._rows[TransactionRow, row.id] = row
+            self._rows[TransactionRow][row.id] = row
             self._note_running(row)
 
     @property
@@ -67,12 +68,10 @@ class StoredState:
 
     def cycles(self) -> list[CycleRow]:
         """Every cycle, by name."""
-        found = [row for row in self._rows.values() if isinstance(row, CycleRow)]
-        return sorted(found, key=lambda row: row.name)
+        return sorted(self._rows[CycleRow].values(), key=lambda row: row.name)
 
     def cycle(self, name: str) -> CycleRow:
-        row = self._rows[CycleRow, name]
-        assert isinstance(row, CycleRow), "rows are filed under their type"
+        row: CycleRow = self._rows[CycleRow][name]
         return row
 
     def program(self, definition_hash: str) -> Program:
@@ -92,22 +91,21 @@ class StoredState:
         return row
 
     def _load(self, kind: type[Row], key: str | int) -> Any:
-        name = (kind, key)
-        row = self._rows.get(name)
+        row = self._rows[kind].get(key)
         if row is None:
             row = self.database.row(TABLES[kind], key)
             if row is None:
                 raise KeyError(key)
-            self._rows[name] = row
-            self._read.append(name)
+            self._rows[kind][key] = row
+            self._read.append((kind, key))
         return row
 
     def running(self, cycle: str) -> list[int]:
         return sorted(self._running.get(cycle, ()))
 
     def changed_rows(self, kind: type[Any]) -> list[Any]:
-        """Rows of a type that the file does not have yet."""
-        return [row for (of, _), row in self._rows.items() if of is kind]
+        """Rows of a type that the file does not have yet, and those it has whose pass is in progress."""
+        return list(self._rows[kind].values())
 
     def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
         return self._find(index, key, limit, latest=False)
@@ -124,18 +122,20 @@ class StoredState:
         return sorted(ids, reverse=latest)[:limit]
 
     def save(self, row: Row) -> None:
-        name = (type(row), row_key(row))
-        self._rows[name] = row
-        self._changed[name] = row
-        if isinstance(row, TransactionRow):
+        kind, key = type(row), row_key(row)
+        self._rows[kind][key] = row
+        self._changed[kind, key] = row
+        if kind is TransactionRow:
             self._note_running(row)
 
-    def _note_running(self, row: TransactionRow) -> None:
+    def _note_running(self, row: Any) -> None:
         running = self._running.setdefault(row.cycle, set())
+        before = len(running)
         if row.status == "running":
             running.add(row.id)
         else:
             running.discard(row.id)
+        self.running_count += len(running) - before
 
     def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
         self._note_entry(index, key, row_id, there=True)
@@ -160,9 +160,9 @@ class StoredState:
     def written(self, taken: Checkpoint) -> None:
         """The file has a checkpoint: let go of rows that are neither in progress nor changed again."""
         read, self._read = self._read, []
-        for name in (*taken.names, *read):
-            if name not in self._changed and _is_cold(self._rows.get(name)):
-                self._rows.pop(name, None)
+        for kind, name in (*taken.names, *read):
+            if (kind, name) not in self._changed and _is_cold(self._rows[kind].get(name)):
+                self._rows[kind].pop(name, None)
         for index, key, row_id in taken.entries:
             over = self._entries.get((index, key))
             if over is not None and (index, key, row_id) not in self._changed_entries:

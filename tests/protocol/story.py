@@ -12,7 +12,6 @@ from protocol.inputs import (
     CallAnswer,
     CallEnded,
     CallFailure,
-    Continue,
     Deploy,
     Hit,
     HoldDue,
@@ -55,11 +54,13 @@ class Story:
         decision = decide(self.state, given, len(self.journal))
         self.latest = list(decision.events)
         self.journal += decision.events
-        for transaction in decision.unfinished:
+        verdict = decision.verdict
+        for left in decision.rest:
             latest = self.latest
-            self.put(Continue(given.cycle, self.at, transaction))
+            later = self.put(left)
+            verdict = later if verdict is None else verdict
             self.latest = latest + self.latest
-        return decision.verdict
+        return verdict
 
     def admit(self, step: str, body: Any = None, *, cycle: str = "", **more: Any) -> Hit | Reply:
         """A request at a webhook, read and checked."""
