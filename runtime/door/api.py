@@ -15,10 +15,11 @@ from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, Transa
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
-from runtime.door.views import cycle_view, parked_view, status_view, transaction_view
+from runtime.door.views import cycle_view, parked_view, transaction_view
 from runtime.engine import Engine
 from runtime.store.rows import TABLES
 from runtime.store.search import ID_MAX, Filter, find_transactions
+from runtime.views import status_view
 
 WAIT_MAX_S = 300.0  # The longest a caller may prefer to wait for a status.
 ANSWERS: dict[str, Literal["resend", "done", "fail"]] = {"resend": "resend", "done": "done", "fail": "fail"}

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from protocol.events import SCHEMA
-from protocol.state import Row
+from protocol.state import CycleRow, DefinitionRow, Row
 from runtime.store.rows import TABLES, Table
 
 SCHEMA_VERSION = 2  # Of the tables and rows; another version's file is rebuilt from the journal.
@@ -123,6 +123,35 @@ class Database:
     def all_entries(self) -> Iterator[tuple[str, bytes, int]]:
         """Every entry of every index, in order."""
         yield from self._reader.execute("SELECT name, key, id FROM entries ORDER BY name, key, id")
+
+
+def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
+    """What a store's file says, of a running server or of none, changing nothing.
+
+    Returns:
+        The sequence number it reaches, its cycles and the definitions of all their versions.
+
+    Raises:
+        StoreError: there is no file, or it can not be used.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    except sqlite3.DatabaseError as fault:
+        raise StoreError(f"{path.name} can not be read: {fault}") from None
+    try:
+        meta = dict(connection.execute("BEGIN").execute("SELECT name, value FROM meta"))
+        if (meta.get("version"), meta.get("events")) != (SCHEMA_VERSION, SCHEMA):
+            raise StoreError(f"{path.name} was written by another version")
+        tables = (TABLES[CycleRow], TABLES[DefinitionRow])
+        cycles, definitions = (
+            [table.decode(row) for (row,) in connection.execute(f"SELECT row FROM {table.name}")]  # noqa: S608 - Constants of rows.py.
+            for table in tables
+        )
+        return int(meta["applied"]), cycles, definitions
+    except (sqlite3.DatabaseError, KeyError) as fault:
+        raise StoreError(f"{path.name} is not a usable store: {fault}") from None
+    finally:
+        connection.close()
 
 
 def _matched(entries: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, int, str]]:
