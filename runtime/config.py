@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from protocol.duration import parse_duration
 
+CONFIG_FILE = "cyclewright.toml"
 TOKEN_VARIABLE = "CYCLEWRIGHT_TOKEN"  # noqa: S105 - The name of a variable, not a secret.
 TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
 KEY_FILE = "status.key"
@@ -66,7 +67,7 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
     Raises:
         ConfigError: the file is not TOML or holds a setting that is unknown or wrong.
     """
-    path = project / "cyclewright.toml"
+    path = project / CONFIG_FILE
     try:
         said = tomllib.loads(path.read_text()) if path.exists() else {}
         if bind is not None:

@@ -8,7 +8,8 @@ import base64
 import hashlib
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,8 @@ IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate o
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
 DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
+
+Progress = Callable[[str, int, int], None]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.server")
 
@@ -82,9 +85,17 @@ async def serve(
     definitions: Mapping[str, Definition],
     *,
     salvage: bool = False,
+    progress: Progress | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT; started with the URL once the door is open.
+
+    Args:
+        settings: all bounds, the address and the data folder.
+        definitions: the cycles to deploy.
+        salvage: whether to set a damaged tail of the journal apart instead of refusing to start.
+        progress: told, in a thread, what a start does: words, how far, of how much.
+        task_status: Trio's.
 
     Raises:
         JournalError: the journal is locked by another process, damaged, or failed while running.
@@ -96,17 +107,23 @@ async def serve(
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
             bound = await nursery.start(partial(_http, settings, door, stop_http))
-            running = nursery.cancel_scope
-            await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage))
+            nursery.start_soon(_end_at_signal, signals, door, settings, stop_http, nursery.cancel_scope)
+            await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage, progress=progress))
             task_status.started(bound)
             log.info("ready", url=bound, cycles=len(definitions))
-            async for received in signals:
-                log.info("stopping", signal=signal.Signals(received).name)
-                break
-            await _drain(door, settings)
-            stop_http.set()
-            running.cancel()
     log.info("stopped")
+
+
+async def _end_at_signal(
+    signals: AsyncIterator[int], door: Door, settings: Settings, stop_http: trio.Event, running: trio.CancelScope
+) -> None:
+    """Drain at the first signal; a server that still reads its journal owes nobody anything, and just ends."""
+    async for received in signals:
+        log.info("stopping", signal=signal.Signals(received).name)
+        break
+    await _drain(door, settings)
+    stop_http.set()
+    running.cancel()
 
 
 async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
@@ -132,33 +149,43 @@ async def _work(
     bound: str,
     *,
     salvage: bool,
+    progress: Progress | None,
     task_status: trio.TaskStatus[None],
 ) -> None:
     """Open the journal, catch up, run the engine, and leave everything closed."""
     data = Path(settings.data)
     options = JournalOptions(segment_bytes=settings.segment_bytes)
+
+    def told(words: str, done: int, total: int) -> None:
+        trio.from_thread.check_cancelled()
+        if progress is not None:
+            progress(words, done, total)
+
+    def folded(seq: int) -> None:
+        door.progress = seq
+        told("events folded", seq, ownership.next_seq)
+
     open_log = partial(LocalLog.open, data / JOURNAL_FOLDER, options, salvage=salvage)
-    journal = await trio.to_thread.run_sync(open_log)
-    ownership = journal.own(LOCAL_PARTITION)
-    appender = ThreadAppender(ownership)
-    database = open_store(data / STORE_FILE, ownership.next_seq)
-    try:
+    with ExitStack() as closing:
+        journal = await trio.to_thread.run_sync(partial(open_log, progress=partial(told, "bytes of the journal read")))
+        closing.callback(journal.close)
+        ownership = journal.own(LOCAL_PARTITION)
+        closing.callback(ownership.close)
+        appender = ThreadAppender(ownership)
+        database = open_store(data / STORE_FILE, ownership.next_seq)
+        closing.callback(database.close)
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
         engine.outbound.listen_at(own_address(bound))
         engine.public_url = settings.public_url.rstrip("/") or bound
-        await trio.to_thread.run_sync(engine.replay_tail, partial(setattr, door, "progress"))
+        await trio.to_thread.run_sync(engine.replay_tail, folded)
         appender.start()
+        closing.callback(appender.stop)
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             await deploy(engine, definitions)
             door.open(engine)
             task_status.started()
             nursery.start_soon(_spares, journal)
-    finally:
-        appender.stop()
-        ownership.close()
-        journal.close()
-        database.close()
 
 
 async def _spares(journal: LocalLog) -> None:
