@@ -35,6 +35,7 @@ class Model:
 
     newest: dict[int, int] = field(default_factory=dict)
     passes: dict[int, int] = field(default_factory=dict)
+    held: dict[int, int] = field(default_factory=dict)  # Until when.
     parked: dict[int, list[int]] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
 
@@ -53,6 +54,13 @@ class Machine(RuleBasedStateMachine):
         headers = {"idempotency-key": key} if key else {}
         return self.story.hit(step, body, headers=headers)
 
+    def began(self, transaction: int, job: int) -> None:
+        """A transaction takes what was parked for its job, or holds for an hour."""
+        early = len(self.model.parked.pop(job, []))
+        self.model.passes[transaction] = 1 + early
+        if not early:
+            self.model.held[transaction] = self.story.at + 3600 * 10**9
+
     @rule(job=jobs)
     def ask(self, job: int) -> None:
         """A trigger: a new transaction, which takes what was parked for its job."""
@@ -62,7 +70,7 @@ class Machine(RuleBasedStateMachine):
             return
         assert isinstance(verdict, Accepted)
         self.model.newest[job] = verdict.transaction
-        self.model.passes[verdict.transaction] = 1 + len(self.model.parked.pop(job, []))
+        self.began(verdict.transaction, job)
 
     @rule(job=jobs)
     def call_back(self, job: int) -> None:
@@ -75,6 +83,7 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(verdict, Resumed)
             assert verdict.transaction == self.model.newest[job]
             self.model.passes[verdict.transaction] += 1
+            self.model.held.pop(verdict.transaction, None)
         else:
             assert isinstance(verdict, Parked)
             self.model.parked.setdefault(job, []).append(self.story.at + 600 * 10**9)
@@ -90,22 +99,25 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(verdict, Accepted)
             self.model.keys[key] = job
             self.model.newest[job] = verdict.transaction
-            self.model.passes[verdict.transaction] = 1 + len(self.model.parked.pop(job, []))
+            self.began(verdict.transaction, job)
 
     @rule(minutes=st.sampled_from([1, 11, 61]))
     def wait(self, minutes: int) -> None:
-        """Parked hits expire, holds take their exit; nothing else changes."""
-        before = dict(self.model.passes)
-        held = [row.id for row in self.story.state.transactions.values() if row.status == "held" and row.until]
+        """Parked hits expire; holds take their exit, which is a pass of its own, unless the cycle is stopped."""
         self.story.later(minutes * 60)
         for job, until in list(self.model.parked.items()):
             self.model.parked[job] = [one for one in until if one > self.story.at]
             if not self.model.parked[job]:
                 del self.model.parked[job]
-        for transaction in held:
-            row = self.story.state.transaction(transaction)
-            if row.status == "completed" and row.number == before[transaction] + 1:
-                self.model.passes[transaction] += 1  # An exit runs as a pass of its own.
+        self.expire()
+
+    def expire(self) -> None:
+        """The holds whose time is over end."""
+        if not self.running:
+            return
+        for transaction in [one for one, until in self.model.held.items() if until <= self.story.at]:
+            del self.model.held[transaction]
+            self.model.passes[transaction] += 1
 
     @rule()
     def stop_or_start(self) -> None:
@@ -115,6 +127,8 @@ class Machine(RuleBasedStateMachine):
         else:
             self.story.start()
         self.running = not self.running
+        self.story.later(0)  # Timers that came due while it was stopped are due now.
+        self.expire()
 
     @rule()
     def crash(self) -> None:
@@ -129,7 +143,9 @@ class Machine(RuleBasedStateMachine):
         assert all(hit.status in ("done", "parked", "expired") for hit in state.hits.values())
         cycle = state.cycle("machine")
         assert cycle.parked == sum(map(len, self.model.parked.values()))
-        assert cycle.held + cycle.completed == len(self.model.passes)
+        assert {row.id for row in state.transactions.values() if row.status == "held"} == set(self.model.held)
+        assert cycle.held == len(self.model.held)
+        assert cycle.completed == len(self.model.passes) - len(self.model.held)
         assert cycle.running == 0
 
 
