@@ -107,7 +107,7 @@ def ended(story: Story, outcome: CallAnswer | CallFailure, **other: Any) -> Inpu
     """An outcome of the open call; what is said otherwise makes it one of another call."""
     row = story.only()
     step = row.call.step if row.call is not None else "book"
-    ours = {"step": step, "number": row.number, "attempt": row.call.attempt if row.call else 1, **other}
+    ours: dict[str, Any] = {"step": step, "number": row.number, "attempt": row.call.attempt if row.call else 1, **other}
     return CallEnded("orders", story.at, row.id, ours["step"], ours["number"], ours["attempt"], outcome)
 
 
