@@ -6,7 +6,7 @@ import msgspec
 
 from protocol.admission import Incoming, admit
 from protocol.cycle import decide
-from protocol.events import AnyEvent, CallIntended, ReplyBuilt, decode_events, encode_event
+from protocol.events import AnyEvent, CallIntended, Origin, ReplyBuilt, decode_events, encode_event
 from protocol.evolve import evolve
 from protocol.inputs import (
     CallAnswer,
@@ -18,6 +18,7 @@ from protocol.inputs import (
     Input,
     ParkDue,
     Recover,
+    Settle,
     Start,
     Stop,
     Verdict,
@@ -51,7 +52,7 @@ class Story:
 
     def put(self, given: Input) -> Verdict:
         """One turn, and the turns it leaves over."""
-        decision = decide(self.state, given, len(self.journal))
+        decision = self.decision = decide(self.state, given, len(self.journal))
         self.latest = list(decision.events)
         self.journal += decision.events
         verdict = decision.verdict
@@ -109,13 +110,21 @@ class Story:
             if row.status in ("held", "running") and 0 < row.until <= self.at:
                 self.put(HoldDue(row.cycle, self.at, row.id))
 
-    def start(self) -> Verdict:
-        """Order the cycle to start."""
-        return self.put(Start(self.cycle, self.at))
+    def start(self, *, cycle: str = "") -> Verdict:
+        """Order a cycle to start."""
+        return self.put(Start(cycle or self.cycle, self.at))
 
-    def stop(self, mode: Any = "stop") -> Verdict:
-        """Order the cycle to stop or to finish."""
-        return self.put(Stop(self.cycle, self.at, mode))
+    def stop(self, mode: Any = "stop", *, cycle: str = "") -> Verdict:
+        """Order a cycle to stop or to finish."""
+        return self.put(Stop(cycle or self.cycle, self.at, mode))
+
+    def settle(self, action: Any) -> Verdict:
+        """A person's word on the unknown call of the only transaction."""
+        return self.put(Settle(self.cycle, self.at, self.only().id, action))
+
+    def origin(self, call: CallIntended) -> Origin:
+        """Where the answer to a linked call goes."""
+        return Origin(call.cycle, call.transaction, call.step, self.state.transaction(call.transaction).number)
 
     def restart(self) -> None:
         """The process dies and comes back: everything is folded from the journal's bytes again."""
