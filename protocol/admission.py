@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
 from protocol.bodies import BodyError, UnsupportedBody, read_body
-from protocol.definition import Dedupe
+from protocol.definition import Dedupe, Verify
 from protocol.duration import SECOND_NS
 from protocol.events import Origin
 from protocol.expression import ExpressionError, compile_expression
@@ -20,6 +20,7 @@ from protocol.fields import Fault, show
 from protocol.inputs import Hit
 from protocol.program import MATCHED_CHARACTERS_MAX, Program, WebhookPlan, lookup
 from protocol.state import Reply
+from protocol.verification import secret_header
 
 QUERY_METHODS = frozenset({"GET", "DELETE"})  # These carry their fields in the query.
 DELIVERY_HEADERS = ("webhook-id", "idempotency-key", "x-github-delivery", "x-shopify-webhook-id")
@@ -76,7 +77,7 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         step=step,
         at=request.at,
         method=request.method,
-        headers={name: value for name, value in request.headers.items() if name not in SECRET_HEADERS},
+        headers=_without_secrets(plan, request.headers),
         query=dict(request.query),
         body=request.body,
         content_type=content_type,
@@ -90,6 +91,12 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         origin=request.origin,
         warnings=tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if warns else (),
     )
+
+
+def _without_secrets(plan: WebhookPlan, headers: Mapping[str, str]) -> dict[str, str]:
+    said = plan.step.verify
+    own = secret_header(said) if isinstance(said, Verify) else ""
+    return {name: value for name, value in headers.items() if name not in SECRET_HEADERS and name != own}
 
 
 def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any]) -> str:

@@ -168,8 +168,21 @@ def _webhook(definition: Definition, found: Flow, name: str, step: WebhookStep, 
             yield place.fault((*at, "match", location), "a request is matched by one value, not by a list", location)
     lengths: dict[str, Any] = {"park": step.park, "hold_for": step.hold_for, "answer_within": step.answer_within}
     yield from _lengths(lengths, place, at)
+    yield from _verify(step, place, (*at, "verify"))
     if step.dedupe != "off":
         yield from _lengths({"window": step.dedupe.window}, place, (*at, "dedupe"))
+
+
+def _verify(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:
+    said = step.verify
+    if said is UNSET:
+        return
+    if not said.names:
+        yield place.fault(at, "needs a secret, such as env.SHOP_SECRET", "nothing")
+    if said.scheme == "hmac" and not said.header:
+        yield place.fault(at, "needs the header that carries the signature", "nothing")
+    if said.header and said.scheme not in ("hmac", "api_key"):
+        yield place.fault((*at, "header"), f"is not said for {said.scheme}, which has headers of its own", said.header)
 
 
 def _call(definition: Definition, name: str, step: CallStep, place: Place, others: Mapping[str, Definition]) -> Found:

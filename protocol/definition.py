@@ -107,6 +107,32 @@ class Dedupe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     window: Length = "3 days"
 
 
+SecretName = Annotated[str, Meta(pattern=r"^env\.[A-Za-z_][A-Za-z0-9_]*$", description="e.g. env.SHOP_SECRET")]
+"""A secret is named, never written: cycle files are shared, and journaled."""
+
+Scheme = Literal["standard_webhooks", "github", "stripe", "slack", "hmac", "bearer", "basic", "api_key"]
+
+
+class Verify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a request shows who sent it; `secrets` are all live ones while one is replaced by another.
+
+    The secret of `basic` is `user:password`. `header` is where `hmac` and `api_key` look.
+    """
+
+    scheme: Scheme
+    secret: SecretName | UnsetType = UNSET
+    secrets: Annotated[list[SecretName], Meta(max_length=5)] = []
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{0,100}$")] = ""
+    encoding: Literal["hex", "base64"] = "hex"
+    algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
+
+    @property
+    def names(self) -> list[str]:
+        """The environment variables that hold the live secrets."""
+        said = [] if self.secret is UNSET else [self.secret]
+        return [name.removeprefix("env.") for name in (*said, *self.secrets)]
+
+
 class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The trigger of a cycle, or, with `match`, a mid-cycle webhook that holds the transaction."""
 
@@ -115,6 +141,7 @@ class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     match: dict[str, str] = {}
     methods: Annotated[list[Method], Meta(min_length=1)] = field(default_factory=lambda: ["POST"])
     identifier: Annotated[str, Meta(min_length=8, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")] = ""
+    verify: Verify | UnsetType = UNSET
     check: Check = "reject"
     dedupe: Dedupe | Literal["off"] = Dedupe()
     answer_within: Length = "30 seconds"

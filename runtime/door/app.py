@@ -73,7 +73,7 @@ async def _webhook(door: Door, identifier: str) -> Response:
     route = door.route(identifier)
     if route is None:
         return as_response(problem(404, "No such webhook", "no cycle has this identifier"))
-    row = engine.state.cycle(route.cycle)
+    program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
     body = await request.get_data(as_text=False)
     assert isinstance(body, bytes), "asked for as bytes"
     incoming = Incoming(
@@ -83,7 +83,10 @@ async def _webhook(door: Door, identifier: str) -> Response:
         body=body,
         at=engine.clock(),
     )
-    admitted = admit(engine.state.program(row.definition_hash), route.step, incoming)
+    refusal = door.verified(program.webhook(route.step), route, incoming)
+    if refusal is not None:
+        return as_response(refusal)
+    admitted = admit(program, route.step, incoming)
     if isinstance(admitted, Reply):
         return as_response(admitted)
     return await deliver(engine, admitted)

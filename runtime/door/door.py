@@ -2,14 +2,23 @@
 
 import hashlib
 import hmac
+import os
+from collections import Counter
 
+import structlog
 from msgspec import Struct
 from quart import Response
 
+from protocol.admission import Incoming
 from protocol.answers import problem
+from protocol.definition import Verify
+from protocol.program import WebhookPlan
 from protocol.state import Reply
+from protocol.verification import Unverified, verify
 from runtime.config import Settings
 from runtime.engine import Engine
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
 SIGNATURE_DIGITS = 32  # 128 bits of the capability in a status URL.
 
@@ -30,6 +39,7 @@ class Door:
         self.engine: Engine | None = None
         self.draining = False
         self.progress = 0
+        self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
         self._status_key = status_key.encode()
         self._routes: dict[str, Route] = {}
 
@@ -51,6 +61,21 @@ class Door:
     def route(self, identifier: str) -> Route | None:
         """Where an identifier leads. A dict look-up leaks no more timing than the network hides: 128 random bits."""
         return self._routes.get(identifier)
+
+    def verified(self, plan: WebhookPlan, route: Route, request: Incoming) -> Reply | None:
+        """The refusal of a request that is not signed as its step asks; nothing is journaled of it but a count."""
+        said = plan.step.verify
+        if not isinstance(said, Verify):
+            return None
+        secrets = [os.environ.get(name, "") for name in said.names]
+        if not any(secrets):
+            log.error("no secret is set for a webhook, so every request to it is refused", variables=said.names)
+        try:
+            verify(said, secrets, request.headers, request.body, request.at)
+        except Unverified as reason:
+            self.unverified[route] += 1
+            return problem(401, "Not verified", str(reason))
+        return None
 
     def sign(self, hit: int) -> str:
         """The capability that makes a status URL unguessable."""

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,11 +27,12 @@ def free_port() -> int:
 class Server:
     """`cyclewright serve` on a project folder."""
 
-    def __init__(self, project: Path, *, port: int = 0) -> None:
+    def __init__(self, project: Path, *, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
         self.project = project
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = project / ".cyclewright"
+        self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.log = project / "server.log"
 
@@ -43,7 +45,7 @@ class Server:
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONWARNINGS": "default"},
+                env={**os.environ, "PYTHONWARNINGS": "default", **self.environment},
             )
         while time.perf_counter() - began < READY_S:
             assert self.process.poll() is None, self.log.read_text()

@@ -35,6 +35,16 @@ steps:
   only: {webhook: shop, identifier: matches-only, fields: {key: text}, match: {key: asked.key}, pick: only}
   reject: {webhook: shop, identifier: matches-reject, fields: {key: text}, match: {key: asked.key}, unmatched: reject}
 """
+SIGNED = """
+cycle: signed
+connectors: {shop: {}}
+steps:
+  asked:
+    webhook: shop
+    identifier: signed-asked
+    verify: {scheme: api_key, header: X-Shop-Key, secrets: [env.SHOP_KEY_NEW, env.SHOP_KEY]}
+  answer: {respond: {body: "{{ hit.headers }}"}}
+"""
 READS = """
 cycle: reads
 connectors: {shop: {}}
@@ -66,7 +76,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, partner: Partner) -> Iterat
         text = READS.replace("reads", f"reads_{check}") % check
         (project / f"{check}.cycle.yaml").write_text(text.replace("reads_reject-asked", "reads-asked"))
     (project / "cyclewright.toml").write_text('running_max = 2\nbody_timeout = "500 milliseconds"\n')
-    with Server(project) as running:
+    (project / "signed.cycle.yaml").write_text(SIGNED)
+    with Server(project, environment={"SHOP_KEY": "k-1"}) as running:
         yield running
 
 
@@ -233,6 +244,21 @@ def test_4_1_other_methods_are_405_and_name_what_is_allowed(server: Server, meth
     answer = httpx.request(method, f"{server.url}/webhook/reads-asked")
     assert answer.status_code == 405
     assert set(answer.headers["allow"].split(", ")) == {"POST", "GET", "DELETE"}
+
+
+def test_4_a_request_that_is_not_signed_is_401_before_anything_else_and_its_secret_is_never_kept(
+    server: Server,
+) -> None:
+    """Section 4: nothing is journaled; one of two live secrets is set; the key's header is dropped from the record."""
+    before = len(server.transactions("&cycle=signed"))
+    for headers in ({}, {"x-shop-key": "k-2"}, {"x-shop-key": ""}):
+        refused = httpx.post(f"{server.url}/webhook/signed-asked", content=b"{", headers=headers)
+        assert (refused.status_code, refused.headers["content-type"]) == (401, "application/problem+json")
+        assert "k-1" not in refused.text
+    assert len(server.transactions("&cycle=signed")) == before
+    taken = server.hit("signed-asked", {}, **{"x-shop-key": "k-1", "x-kept": "1"})
+    assert (taken.status_code, taken.json().get("x-shop-key"), taken.json()["x-kept"]) == (200, None, "1")
+    assert b"k-1" not in b"".join(path.read_bytes() for path in (server.data / "journal").glob("*.seg"))
 
 
 def test_15_health_says_alive_and_ready(server: Server) -> None:
