@@ -19,14 +19,16 @@ from protocol.definition import (
     DelayStep,
     RespondStep,
     Retry,
+    SplitStep,
     Step,
+    WaitAllStep,
     WaitUntilStep,
     WebhookStep,
 )
 from protocol.duration import parse_duration
 from protocol.expression import ExpressionError, compile_expression, compile_template
 from protocol.fields import spec_of, split_location
-from protocol.flow import Flow, flow, passless_loop
+from protocol.flow import Flow, flow, passless_loop, reachable
 from protocol.loading import CheckFault, Loaded, Place, Source, load
 from protocol.program import LINK_PREFIX, SCOPE_NAMES
 
@@ -95,13 +97,7 @@ def _graph(definition: Definition, found: Flow, place: Place) -> Found:
     if not found.trigger:
         yield place.fault(("steps",), "the first step must be a webhook, the trigger", next(iter(found.after), "none"))
         return
-    reached: set[str] = set()
-    ahead = [found.trigger]
-    while ahead:
-        name = ahead.pop()
-        if name in found.targets and name not in reached:
-            reached.add(name)
-            ahead += found.targets[name]
+    reached = {found.trigger, *reachable(found.targets, found.trigger)}
     for name in found.after:
         if name not in reached:
             yield place.fault(("steps", name), "can not be reached from the trigger", "")
@@ -111,8 +107,8 @@ def _graph(definition: Definition, found: Flow, place: Place) -> Found:
         yield place.fault(("steps", loop[0]), rule, "")
 
 
-def _earlier(found: Flow, step: str) -> list[str]:
-    """The steps from which a step can be reached: whose data it may use."""
+def _earlier(definition: Definition, found: Flow, step: str) -> list[str]:
+    """The steps from which a step can be reached: whose data it may use. Nothing is mapped from before a `wait_all`."""
     before: set[str] = set()
     ahead = [step]
     while ahead:
@@ -120,14 +116,15 @@ def _earlier(found: Flow, step: str) -> list[str]:
         for name, targets in found.targets.items():
             if target in targets and name not in before:
                 before.add(name)
-                ahead.append(name)
+                if not isinstance(definition.steps[name], WaitAllStep):
+                    ahead.append(name)
     return sorted(before)
 
 
 def _step(definition: Definition, found: Flow, name: str, place: Place, others: Mapping[str, Definition]) -> Found:
     step = definition.steps[name]
     at = ("steps", name)
-    names = {*_earlier(found, name), *SCOPE_NAMES}
+    names = {*_earlier(definition, found, name), *SCOPE_NAMES}
     if isinstance(step.on_error, Retry):
         for index, gap in enumerate(step.on_error.retry):
             yield from _lengths({str(index): gap}, place, (*at, "on_error", "retry"))
@@ -149,6 +146,11 @@ def _step(definition: Definition, found: Flow, name: str, place: Place, others: 
             yield from _decide(step, names, place, at)
         case DelayStep():
             yield from _lengths({"delay": step.delay}, place, at)
+        case SplitStep():
+            yield from _expression(step.split, names, place, (*at, "split"))
+        case WaitAllStep():
+            if not step.wait_all:
+                yield place.fault((*at, "wait_all"), "is written as wait_all: true", str(step.wait_all))
         case WaitUntilStep():
             yield from _template(step.wait_until, names, place, (*at, "wait_until"))
         case _:

@@ -284,6 +284,18 @@ class WaitUntilStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=T
     wait_until: str | int
 
 
+class SplitStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Runs each item of a list as a transaction of its own, whose data under this step's id is the item."""
+
+    split: str
+
+
+class WaitAllStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Ends here every transaction that comes; one new one goes on when no other of the cycle is on its way here."""
+
+    wait_all: bool
+
+
 class NoteStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """An annotation for readers of the file; it never runs."""
 
@@ -301,6 +313,8 @@ Step = (
     | DecideStep
     | DelayStep
     | WaitUntilStep
+    | SplitStep
+    | WaitAllStep
     | NoteStep
 )
 
@@ -315,6 +329,8 @@ KINDS: dict[str, type[StepBase]] = {
     "decide": DecideStep,
     "delay": DelayStep,
     "wait_until": WaitUntilStep,
+    "split": SplitStep,
+    "wait_all": WaitAllStep,
     "note": NoteStep,
 }
 """The key that names a kind → the type that reads such a step."""

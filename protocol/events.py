@@ -200,6 +200,32 @@ class TransactionStopped(Event, frozen=True, array_like=True, gc=False, tag=28):
     transaction: int
 
 
+class TransactionSplit(Event, frozen=True, array_like=True, gc=False, tag=29):
+    """One item of a list began a transaction, whose id is this event's sequence number."""
+
+    transaction: int  # The parent.
+    step: str
+    index: int
+    item: Any
+    target: str
+
+
+class TransactionGathered(Event, frozen=True, array_like=True, gc=False, tag=30):
+    """The transaction came to a `wait_all` and ends there."""
+
+    transaction: int
+    step: str
+
+
+class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
+    """Nothing is on its way to a `wait_all` any more: a transaction, named by this event's number, goes on after it."""
+
+    step: str
+    count: int
+    definition_hash: str
+    target: str
+
+
 class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
 
@@ -319,6 +345,9 @@ AnyEvent = (
     | TransactionCompleted
     | TransactionFailed
     | TransactionStopped
+    | TransactionSplit
+    | TransactionGathered
+    | GatheringEnded
     | CallIntended
     | CallAnswered
     | CallFailed

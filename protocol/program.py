@@ -23,6 +23,8 @@ from protocol.definition import (
     Policy,
     RespondStep,
     Retry,
+    SplitStep,
+    WaitAllStep,
     WaitUntilStep,
     WebhookStep,
 )
@@ -126,7 +128,23 @@ class WaitPlan(Struct, frozen=True):
     after: str
 
 
-Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan
+class SplitPlan(Struct, frozen=True):
+    """A step that runs each item of a list as a transaction of its own."""
+
+    items: Expression
+    policy: Policy
+    after: str
+
+
+class GatherPlan(Struct, frozen=True):
+    """A `wait_all`, ready to run; `awaits` are the other ones whose transactions may still come here."""
+
+    awaits: frozenset[str]
+    policy: Policy
+    after: str
+
+
+Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan | SplitPlan | GatherPlan
 
 
 class Program(Struct, frozen=True):
@@ -188,6 +206,11 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
                 plans[name] = WaitPlan(parse_duration(length), None, policy, after)
             case WaitUntilStep(wait_until=instant):
                 plans[name] = WaitPlan(0, compile_template(instant, names), policy, after)
+            case SplitStep(split=path):
+                plans[name] = SplitPlan(compile_expression(path, names), policy, after)
+            case WaitAllStep():
+                awaits = (other for other in flows.gathers if other != name and name in flows.gathers[other])
+                plans[name] = GatherPlan(frozenset(awaits), policy, after)
             case _:
                 continue  # A note never runs.
     mentions_hit = _HIT.search(encode_definition(definition)) is not None

@@ -41,6 +41,8 @@ class CycleRow(Struct, gc=False, array_like=True):
     failed: int = 0
     stopped: int = 0
     parked: int = 0
+    gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
+    phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):
@@ -77,6 +79,8 @@ class HitRow(Struct, gc=False, array_like=True):
     reply: Reply | None = None
     fate: ReplyFate = "none"
     answer_by: int = 0
+    branches: int = 0  # Transactions in progress that share this hit, once it was split.
+    failed_at: str = ""  # The step at which one of them failed.
 
 
 class OpenCall(Struct, gc=False, array_like=True):
@@ -113,6 +117,8 @@ class TransactionRow(Struct, gc=False, array_like=True):
     call: OpenCall | None = None
     reason: str = ""
     children: list[str] = []
+    split: int = 0  # Items that the split in progress has begun.
+    phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
 

@@ -6,40 +6,46 @@
 4. Nothing here acts: a call that must be made is a `CallIntended`, an answer to be sent is a `ReplyBuilt`.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
-from protocol.answers import TRANSACTION_HEADER, json_reply, problem
 from protocol.bodies import BodyError, read_body
-from protocol.calls import StepFailed, encode_body, encode_headers, idempotency_key, render_request
+from protocol.calls import StepFailed, idempotency_key, render_request
 from protocol.canonical import instant_ns
 from protocol.definition import END
-from protocol.duration import LENGTH_NS_MAX, SECOND_NS
+from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
-    CallAnswered,
     CallFailed,
     CallIntended,
-    CallUnknown,
     DecisionTaken,
     HitMatched,
-    HitParked,
     PassStarted,
-    ReplyBuilt,
     StepCompleted,
     TransactionCompleted,
-    TransactionFailed,
+    TransactionGathered,
     TransactionHeld,
+    TransactionSplit,
     WaitEnded,
     WaitStarted,
 )
 from protocol.expression import EmptySource, ExpressionError
+from protocol.failures import step_failed
 from protocol.fields import show
-from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, Stop
-from protocol.program import COLLECTED_NS, CallPlan, DecidePlan, RespondPlan, WaitPlan, WebhookPlan
-from protocol.retry import retry_after
-from protocol.state import HitRow, Reply, TransactionRow, transaction_name
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue
+from protocol.outcomes import answered, call_failed, resend
+from protocol.program import (
+    CallPlan,
+    DecidePlan,
+    GatherPlan,
+    RespondPlan,
+    SplitPlan,
+    WaitPlan,
+    WebhookPlan,
+)
+from protocol.replies import answer_at_end, respond
+from protocol.state import HitRow, TransactionRow
 from protocol.turn import Turn, scope
 
+SPLIT_MAX = 10_000  # Items of one split; each is a transaction of its own.
 PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 bytes of journal each.
 
 
@@ -99,13 +105,17 @@ def _step(turn: Turn, row: TransactionRow) -> None:
                 target = plan.choose(scope(turn, row, turn.program(row)))
                 turn.emit(DecisionTaken(row.cycle, turn.at, row.id, row.step, target))
             case RespondPlan():
-                _respond(turn, row, plan)
+                respond(turn, row, plan)
             case CallPlan():
                 _call(turn, row, plan)
             case WebhookPlan():
                 _hold(turn, row, plan)
             case WaitPlan():
                 _wait(turn, row, plan)
+            case SplitPlan():
+                _split(turn, row, plan)
+            case GatherPlan():
+                turn.emit(TransactionGathered(row.cycle, turn.at, row.id, row.step))
             case _:
                 assert_never(plan)
     except EmptySource as fault:
@@ -116,87 +126,23 @@ def _step(turn: Turn, row: TransactionRow) -> None:
         step_failed(turn, row, fault.kind, str(fault))
 
 
-def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
-    """Record an incident and do what the step's `on_error` says: go on, or fail the transaction.
-
-    A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps
-    that only its request may run.
-    """
+def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
+    """Begin a transaction for each item; what one turn can not hold goes on in the next, at the item it came to."""
     step = row.step
-    plan = turn.program(row).plans[step]
-    turn.incident(row.id, step, kind, message)
-    if isinstance(plan, WebhookPlan) or plan.policy != "ignore":
-        fail(turn, row, f"{kind}: {message}")
-        if not isinstance(plan, WebhookPlan) and plan.policy == "stop_cycle":
-            turn.rest.append(Stop(row.cycle, turn.at, "stop"))
-        return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
-
-
-def fail(turn: Turn, row: TransactionRow, reason: str) -> None:
-    """End the transaction as failed; hits that waited behind the pass look for another transaction."""
-    queue = list(row.queue)
-    turn.emit(TransactionFailed(row.cycle, turn.at, row.id, row.step, reason))
-    if not queue:
-        return
-    if turn.state.cycle(row.cycle).status == "running":
-        keep(turn, queue, "moved")
-        turn.rest.append(Deliver(row.cycle, turn.at))
-    else:
-        keep(turn, queue, "stopped")
-
-
-def keep(turn: Turn, hits: Sequence[int], reason: Literal["stopped", "moved"]) -> None:
-    """Keep hits that have no place now until their cycle delivers them, in order of arrival."""
-    for hit in hits:
-        key = turn.state.hit(hit).key
-        turn.emit(HitParked(turn.cycle, turn.at, hit, key, turn.at + COLLECTED_NS, reason))
-
-
-def _respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
-    hit = turn.state.hit(row.hit)
-    if hit.reply is not None:
-        turn.incident(row.id, row.step, "already_answered", "the caller has an answer already", "info")
-    else:
-        names = scope(turn, row, turn.program(row))
-        status = plan.status.render(names)
-        if isinstance(status, str) and status.isdecimal():
-            status = int(status)
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise StepFailed("invalid_response", f"a status lies from 200 to 599, not {status!r}")
-        body, content_type = encode_body(plan.body.render(names), plan.body_as)
-        headers = encode_headers(plan.headers.render(names))
-        if body:
-            headers.setdefault("content-type", content_type)
-        _reply(turn, row, hit, Reply(status, headers, body))
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))
-
-
-def _reply(turn: Turn, row: TransactionRow, hit: HitRow, reply: Reply) -> None:
-    headers = {**reply.headers, TRANSACTION_HEADER: transaction_name(row.cycle, row.id)}
-    turn.emit(ReplyBuilt(hit.cycle, turn.at, hit.id, reply.status, headers, reply.body))
-
-
-def answer_at_end(turn: Turn, row: TransactionRow) -> None:
-    """A pass that ended without responding answers the caller who was promised an answer, now."""
-    hit = turn.state.hit(row.hit)
-    if not hit.wants_reply or hit.reply is not None or hit.parked:
-        return
-    name = transaction_name(row.cycle, row.id)
-    match row.status:
-        case "completed":
-            reply = Reply(204, {}, b"")
-        case "held":
-            reply = json_reply(202, {"status": "held", "transaction": name, "step": row.step})
-        case "failed":
-            detail = f"the run failed at step {row.step}"
-            reply = problem(500, "The run failed", detail, step=row.step, transaction=name)
-        case "stopped":
-            detail = f"the cycle was stopped at step {row.step}"
-            reply = problem(409, "The run was stopped", detail, step=row.step, transaction=name)
-        case "running":
+    items = plan.items.evaluate(scope(turn, row, turn.program(row)))
+    if not isinstance(items, list):
+        raise StepFailed(
+            "can_not_be_split", f"Step data cannot be split: {plan.items.text} is no list, but {show(items)}"
+        )
+    if len(items) > SPLIT_MAX:
+        raise StepFailed("can_not_be_split", f"Step data cannot be split: {len(items)} items, of at most {SPLIT_MAX}")
+    while row.split < len(items):
+        if turn.exhausted:
             return
-    _reply(turn, row, hit, reply)
+        turn.passes += 1
+        event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], plan.after)
+        run(turn, turn.state.transaction(turn.emit(event)))
+    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
 
 
 def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
@@ -231,37 +177,12 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
         return
     match ended.outcome:
         case CallAnswer() as answer:
-            _answered(turn, row, call.attempt, answer)
+            answered(turn, row, call.attempt, answer)
         case CallFailure(phase=phase, reason=reason):
             turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
             kind = "connection_failed" if phase == "connect" else "no_answer"
             call_failed(turn, row, kind, reason)
     run(turn, row)
-
-
-def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
-    """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
-    call, plan = row.call, turn.program(row).plans[row.step]
-    assert call is not None, "only an open call fails"
-    assert isinstance(plan, CallPlan), "only a call step has an open call"
-    if call.failures < len(plan.gaps):
-        turn.incident(row.id, row.step, kind, message, "warning")
-        _put_off(turn, row, turn.at + plan.gaps[call.failures], "retry")
-        return
-    if plan.gaps:
-        kind, message = "out_of_retries", f"Out of retries: {kind}: {message}"
-    step_failed(turn, row, kind, message)
-
-
-def _put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited"]) -> None:
-    """Wait for another attempt; a caller who will be gone by then is told so now."""
-    step = row.step
-    turn.emit(WaitStarted(row.cycle, turn.at, row.id, step, until, reason))
-    hit = turn.state.hit(row.hit)
-    if hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
-        name = transaction_name(row.cycle, row.id)
-        detail = f"the remote system of step {step} gave no good answer; the run goes on and tries again"
-        _reply(turn, row, hit, problem(502, "The run tries again later", detail, step=step, transaction=name))
 
 
 def wait_over(turn: Turn, row: TransactionRow) -> None:
@@ -290,74 +211,3 @@ def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
         turn.emit(WaitStarted(row.cycle, turn.at, row.id, row.step, until, "delay"))
     else:
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))
-
-
-def _answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) -> None:
-    step = row.step
-    plan = turn.program(row).plans[step]
-    assert isinstance(plan, CallPlan), "only a call step has an open call"
-    turn.emit(
-        CallAnswered(
-            row.cycle,
-            turn.at,
-            row.id,
-            step,
-            attempt,
-            answer.status,
-            answer.headers,
-            answer.body,
-            answer.child,
-            answer.child_cycle,
-        )
-    )
-    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):
-        wait = retry_after(answer, turn.at, row.call.refusals if row.call else 0)
-        message = f"{plan.step.method} was answered with {answer.status}: the next attempt is in {wait // SECOND_NS} s"
-        turn.incident(row.id, step, "rate_limited", message, "info")
-        _put_off(turn, row, turn.at + wait, "limited")
-        return
-    if not 200 <= answer.status < 300:
-        call_failed(turn, row, "remote_error", f"{plan.step.method} was answered with {answer.status}")
-        return
-    data: dict[str, Any] = {}
-    if plan.contract.declared:
-        data, faults = plan.contract.read(row.data[step]["body"])
-        if faults:
-            said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
-            call_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
-            return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
-
-
-def call_unknown(turn: Turn, row: TransactionRow) -> None:
-    """The process died with this call open: repeat it under its key, or leave it to a person."""
-    call = row.call
-    if call is None or call.unknown:
-        return
-    plan = turn.program(row).plans[call.step]
-    assert isinstance(plan, CallPlan), "only a call step has an open call"
-    waits = not plan.safe_to_repeat and call.link is None
-    turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
-    if waits:
-        turn.incident(row.id, call.step, "unknown_outcome", "a person must say whether the call took effect")
-        answer_at_end(turn, row)
-    else:
-        resend(turn, row)
-
-
-def resend(turn: Turn, row: TransactionRow) -> None:
-    """Send the open call once more, under the key it always had."""
-    call = row.call
-    assert call is not None, "there is an open call to send again"
-    turn.emit(
-        CallIntended(
-            row.cycle,
-            turn.at,
-            row.id,
-            call.step,
-            call.attempt + 1,
-            call.idempotency_key,
-            call.request,
-            call.link,
-        )
-    )

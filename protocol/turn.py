@@ -89,7 +89,7 @@ def scope(turn: Turn, row: TransactionRow, program: Program) -> dict[str, Any]:
         "pass": row.number,
     }
     names["last_success"] = None
-    if program.mentions_hit:
+    if program.mentions_hit and row.hit:
         hit = turn.state.hit(row.hit)
         names["hit"] = {
             "headers": hit.headers,
