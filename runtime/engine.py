@@ -56,7 +56,7 @@ from runtime.config import Settings
 from runtime.egress import OwnAddress
 from runtime.links import Links
 from runtime.outbound import Outbound
-from runtime.store import StoredState
+from runtime.store import StoredState, StoreFull
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
 from runtime.timers import Timers
@@ -64,6 +64,7 @@ from runtime.timers import Timers
 TURNS_AT_ONCE = 64  # Between two looks at the rest of the loop: about 10 ms of turns.
 CHECKPOINT_S = 0.05  # At most this old is the store, and so what lists show; long enough to merge repeated writes.
 CHECKPOINT_ROWS_MAX = 4000  # Rows taken at once when replaying; taking one costs about a microsecond.
+STORE_RETRY_S = 1.0  # Between tries to write a checkpoint that found no room; rows stay in memory meanwhile.
 REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.engine")
@@ -101,6 +102,7 @@ class Engine:
         self.outbound: Network = Outbound()
         self.next_seq = 0
         self._applied = -1
+        self._store_full = False
         self.connections: Callable[[str, str], Connector] = self._connector
         self.public_url = ""
         self.sign: Callable[[int], str] = lambda hit: ""  # noqa: ARG005 - Replaced by the door, which has the key.
@@ -128,6 +130,7 @@ class Engine:
         settings = self.settings
         if (
             self.committer.full
+            or self._store_full
             or len(self._inbox) >= settings.mailbox_items_max
             or self._inbox_bytes + len(hit.body) > settings.mailbox_bytes_max
             or self.state.running_count >= settings.running_max
@@ -375,6 +378,16 @@ class Engine:
     async def _checkpoint(self) -> None:
         taken = self.state.checkpoint(self.next_seq - 1)
         await self.committer.flushed()
-        await trio.to_thread.run_sync(taken.write, self.state.database)
+        while True:
+            try:
+                await trio.to_thread.run_sync(taken.write, self.state.database)
+            except StoreFull as fault:
+                if not self._store_full:
+                    log.warning("the store can not be written; requests are refused until it can", fault=str(fault))
+                self._store_full = True
+                await trio.sleep(STORE_RETRY_S)
+            else:
+                break
+        self._store_full = False
         self.state.written(taken)
         self._applied = taken.applied

@@ -5,7 +5,8 @@
 2. A failure says `connect` only when no byte of the request can have had an effect.
 3. A request that surely was not sent is sent again at once. One that was lost with a kept connection, before any byte
    of an answer, is sent once more if it is safe to repeat: its Idempotency-Key is the same.
-4. Connections of connectors that may reach private addresses are never used by those that may not.
+4. The headers of a connector go to the origin of its base URL only: a step's own `url` may come from a request's data.
+5. Connections of connectors that may reach private addresses are never used by those that may not.
 """
 
 import base64
@@ -134,6 +135,7 @@ class _Attempt:
         self._repeatable = call.request.method in REPEATABLE if safe_to_repeat is None else safe_to_repeat
         self._sent = False
         self._host = ""
+        self._belongs = True  # Whether the call goes where its connector's headers, and so its secrets, belong.
         self._basic = ""  # The credentials of a URL such as https://user:word@host/.
 
     @property
@@ -163,6 +165,8 @@ class _Attempt:
         self._host = url.host
         if url.userinfo:
             self._basic = "Basic " + base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+        base = resolve_secrets(self._connector.base_url)
+        self._belongs = not base or _origin(url) == _origin(httpx.URL(base))
         at_home = True  # Until a redirect leads to another origin; what comes after is not trusted either.
         for _ in range(REDIRECTS_MAX + 1):
             response = await self._send(self._request(url, at_home=at_home), kept, fresh)
@@ -197,7 +201,7 @@ class _Attempt:
         if at_home:
             if self._basic:
                 headers["authorization"] = self._basic
-            own = self._connector.headers.items()
+            own = self._connector.headers.items() if self._belongs else ()
             headers |= {name.lower(): resolve_secrets(value).strip() for name, value in own}
             headers |= given
         else:

@@ -27,6 +27,10 @@ class StoreError(Exception):
     """The store's file can not be used; delete it and the next start builds it from the journal."""
 
 
+class StoreFull(StoreError):
+    """The file can not be written now, mostly because the disk is full; the same batch can be written later."""
+
+
 class Database:
     """One SQLite file with a writer's connection and a reader's."""
 
@@ -81,8 +85,8 @@ class Database:
     ) -> None:
         """Write one batch and the sequence number it reaches, all or nothing. Blocks; runs in a thread."""
         writer = self._writer
-        writer.execute("BEGIN IMMEDIATE")
         try:
+            writer.execute("BEGIN IMMEDIATE")
             for kind, values in rows.items():
                 writer.executemany(TABLES[kind].upsert, values)
             writer.executemany("DELETE FROM entries WHERE name = ? AND key = ? AND id = ?", unfiled)
@@ -91,8 +95,11 @@ class Database:
             writer.executemany("INSERT OR IGNORE INTO matched VALUES (?, ?, ?)", _matched(filed))
             self._set_meta({"applied": applied})
             writer.execute("COMMIT")
-        except BaseException:
-            writer.execute("ROLLBACK")
+        except BaseException as fault:
+            if writer.in_transaction:  # SQLite has rolled back by itself after some failures.
+                writer.execute("ROLLBACK")
+            if isinstance(fault, sqlite3.OperationalError):
+                raise StoreFull(f"{self.path.name} can not be written: {fault}") from fault
             raise
 
     def row(self, table: Table, key: str | int) -> Any:

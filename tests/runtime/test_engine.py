@@ -11,6 +11,8 @@ from protocol.events import CallIntended
 from protocol.inputs import Accepted, CallAnswer, CallFailure, Parked, Receipt, Start, Stop
 from runtime.config import BODY_BYTES_LIMIT
 from runtime.outbound import ANSWER_BYTES_MAX
+from runtime.store import StoreFull
+from runtime.ticket import Overloaded
 from tests.runtime.rig import Rig, answer, running
 
 ASK = """
@@ -179,6 +181,30 @@ async def test_11_a_stop_that_one_turn_can_not_hold_answers_when_all_is_stopped(
             receipt = (await rig.engine.order(Stop("bulky", rig.engine.clock(), "stop")).decided()).verdict
         assert receipt == Receipt("stopped", cut=300, kept=0, held=0)
         assert {(await ticket.answered()).status for ticket in tickets} == {409}
+
+
+async def test_a_store_without_room_refuses_what_is_new_and_recovers_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a full disk under the store, then requests are refused, nothing is lost, and the next try writes it all."""
+    monkeypatch.setattr("runtime.engine.STORE_RETRY_S", 0.01)
+    async with running(tmp_path, BULKY) as rig:
+        jobs = iter(range(100_000))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rig.engine.state.database, "write", no_room)
+            with trio.fail_after(5), pytest.raises(Overloaded):
+                while True:
+                    await rig.hit("bulky", "placed", {"job": next(jobs)}).decided()
+        accepted = next(jobs) - 1
+        await rig.engine.checkpointed()
+        await rig.hit("bulky", "placed", {"job": -1}).decided()
+        await settled(rig)
+        assert rig.engine.state.cycle("bulky").held == accepted + 1
+
+
+def no_room(*_: object) -> None:
+    """What the store's file says on a full disk."""
+    raise StoreFull("store.sqlite can not be written: database or disk is full")
 
 
 async def settled(rig: Rig) -> None:

@@ -185,6 +185,19 @@ async def test_only_a_get_follows(method: str) -> None:
     assert (done.status, done.headers["location"]) == (302, "/1")
 
 
+async def test_the_headers_of_a_connector_go_to_its_own_origin_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a url that a request's data chose, when it is not the connector's, then its secrets stay here."""
+    monkeypatch.setenv("WORD", "hidden")
+    async with serving(OK) as home, serving(OK) as other, outbound() as out:
+        connector = Connector(base_url=home.url, allow_private=True, headers={"x-key": "{{ env.WORD }}"})
+        for url in ("/path", f"{home.url}/whole", f"{other.url}/elsewhere"):
+            assert isinstance(await out.perform(call(url, headers={"x-step": "said"}), connector), CallAnswer)
+    assert [request.header("x-key") for request in home.requests] == ["hidden", "hidden"]
+    (request,) = other.requests
+    assert "x-key" not in request.headers
+    assert request.header("x-step") == "said"
+
+
 async def test_nothing_secret_goes_along_to_another_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a remote that sends us to another and that one back, then neither hop carries the connector's headers."""
     monkeypatch.setenv("WORD", "hidden")
