@@ -300,6 +300,7 @@ class ReplyBuilt(Event, frozen=True, array_like=True, gc=False, tag=60):
     status: int
     headers: dict[str, str]
     body: bytes
+    step: str = ""  # The respond step that built it; "" when the end of the pass did.
 
 
 class ReplySent(Event, frozen=True, array_like=True, gc=False, tag=61):

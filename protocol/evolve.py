@@ -13,6 +13,7 @@ from protocol import events as e
 from protocol.bodies import read_body
 from protocol.definition import END
 from protocol.fold_hits import (
+    count_task,
     end_hit,
     hit_accepted,
     hit_duplicated,
@@ -24,6 +25,7 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
+from protocol.program import RespondPlan
 from protocol.state import (
     CycleRow,
     DefinitionRow,
@@ -258,6 +260,8 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     if before is not None:
         row.call.failures, row.call.refusals = before.failures, before.refusals
     row.data.setdefault(event.step, {})
+    if event.link is None:
+        count_task(state, event, event.step)
     _move(state, row, "running")
 
 
@@ -315,6 +319,10 @@ def _incident_raised(state: State, event: e.IncidentRaised, seq: int) -> None:
     state.save(
         IncidentRow(seq, event.cycle, event.at, event.transaction, event.step, event.kind, event.message, event.level)
     )
+    if event.transaction:
+        plans = state.program(state.transaction(event.transaction).definition_hash).plans
+        if isinstance(plans.get(event.step), RespondPlan):
+            count_task(state, event, event.step)  # A response that came to nothing is one all the same.
 
 
 _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {

@@ -3,7 +3,15 @@
 from protocol import events as e
 from protocol.state import HitRow, Reply, State, TransactionRow
 
+DAY_NS = 86_400 * 10**9
 EVENT_RANGES_MAX = 128  # Sequence ranges kept per transaction: 64 turns; older ones are found by reading the journal.
+
+
+def count_task(state: State, event: e.AnyEvent, step: str) -> None:
+    """Meter one unit of work (section 12): a hit, an attempt at a call, or a response."""
+    row = state.usage(event.at // DAY_NS, event.cycle, step)
+    row.tasks += 1
+    state.save(row)
 
 
 def hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
@@ -27,6 +35,7 @@ def hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
         answer_by=event.answer_by,
     )
     state.save(row)
+    count_task(state, event, event.step)
     if event.delivery:
         state.file("delivery", (event.cycle, event.step, event.delivery), seq)
 
@@ -118,6 +127,8 @@ def reply_built(state: State, event: e.ReplyBuilt, _seq: int) -> None:
     hit = state.hit(event.hit)
     hit.reply = Reply(event.status, event.headers, event.body)
     state.save(hit)
+    if event.step:
+        count_task(state, event, event.step)
 
 
 def reply_settled(state: State, event: e.ReplySent | e.ReplyDetached, _seq: int) -> None:

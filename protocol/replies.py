@@ -28,14 +28,14 @@ def respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
         headers = encode_headers(plan.headers.render(names))
         if body:
             headers.setdefault("content-type", content_type)
-        tell(turn, row, hit, Reply(status, headers, body))
+        tell(turn, row, hit, Reply(status, headers, body), row.step)
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))
 
 
-def tell(turn: Turn, row: TransactionRow, hit: HitRow, reply: Reply) -> None:
+def tell(turn: Turn, row: TransactionRow, hit: HitRow, reply: Reply, step: str = "") -> None:
     """Build the answer to a hit; the name of its transaction goes with it."""
     headers = {**reply.headers, TRANSACTION_HEADER: transaction_name(row.cycle, row.id)}
-    turn.emit(ReplyBuilt(hit.cycle, turn.at, hit.id, reply.status, headers, reply.body))
+    turn.emit(ReplyBuilt(hit.cycle, turn.at, hit.id, reply.status, headers, reply.body, step))
 
 
 def answer_at_end(turn: Turn, row: TransactionRow) -> None:

@@ -136,8 +136,23 @@ class IncidentRow(Struct, gc=False, array_like=True):
     level: str
 
 
-Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow
+class UsageRow(Struct, gc=False, array_like=True):
+    """The tasks of one step on one day (UTC); what is metered is a fold of the journal, so it never drifts."""
+
+    id: str
+    day: int  # Since 1970.
+    cycle: str
+    step: str
+    tasks: int = 0
+
+
+Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
 IndexName = Literal["reached", "parked", "delivery", "collected"]
+
+
+def usage_name(day: int, cycle: str, step: str) -> str:
+    """What names a row of usage; names in order are days in order."""
+    return f"{day:06d} {cycle} {step}"
 
 
 def transaction_name(cycle: str, transaction: int) -> str:
@@ -162,6 +177,10 @@ class State(Protocol):
 
     def hit(self, hit: int) -> HitRow:
         """The row of a hit."""
+        ...
+
+    def usage(self, day: int, cycle: str, step: str) -> UsageRow:
+        """The row of a step's tasks on a day; a new one when there is none yet."""
         ...
 
     def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:

@@ -7,9 +7,10 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from protocol.duration import parse_duration
 
@@ -27,6 +28,12 @@ class ConfigError(Exception):
     """The operator's fault: a setting is unknown, of the wrong type or out of range."""
 
 
+class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What this server may do; 0 is without end."""
+
+    tasks_per_month: Annotated[int, Meta(ge=0)] = 0
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `cyclewright.toml` may say."""
 
@@ -40,6 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mailbox_bytes_max: int = 64 << 20  # Their bodies.
     running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
+    quota: Quota = Quota()
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property

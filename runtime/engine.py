@@ -55,6 +55,7 @@ from runtime.committer import Appender, Committer
 from runtime.config import Settings
 from runtime.egress import OwnAddress
 from runtime.links import Links
+from runtime.metering import Meter
 from runtime.outbound import Outbound
 from runtime.store import StoredState, StoreFull
 from runtime.store.rows import TABLES
@@ -99,6 +100,7 @@ class Engine:
         self.settings = settings
         self.committer = Committer(appender, clock)
         self.timers = Timers(state, clock, self.post, backlog=lambda: len(self._inbox))
+        self.meter = Meter(state, clock, settings.quota.tasks_per_month)
         self.outbound: Network = Outbound()
         self.next_seq = 0
         self._applied = -1
@@ -126,8 +128,10 @@ class Engine:
 
         Raises:
             Overloaded: a bound of the backlog is reached; nothing was recorded.
+            QuotaReached: the month has no task left; the same.
         """
         settings = self.settings
+        self.meter.check()
         if (
             self.committer.full
             or self._store_full

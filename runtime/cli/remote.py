@@ -90,7 +90,32 @@ def add_remote(app: App) -> None:
     for order in ("start", "stop", "finish"):
         app.command(_order(order), name=order)
     app.command(hit)
+    app.command(usage)
     app.command(urls)
+
+
+def usage(
+    *,
+    cycle: str = "",
+    since: Annotated[str, Parameter(help="A date, an instant, or a length of time ago; by default this month.")] = "",
+    until: str = "",
+    csv: Annotated[bool, Parameter(name="--csv", help="Print comma-separated values, for a spreadsheet.")] = False,
+    project: Project = Path(),
+    server: ServerUrl = "",
+    json: Json = False,
+) -> None:
+    """Show the tasks of each step on each day (UTC)."""
+    wanted = {name: said for name, said in (("cycle", cycle), ("since", since), ("until", until)) if said}
+    found = Api(project, server).get("/api/usage", params=wanted)
+    columns = ("day", "cycle", "step", "tasks")
+    rows = [[one[name] for name in columns] for one in found["usage"]]
+    if json:
+        print_json(found)
+    elif csv:
+        for row in (columns, *rows):
+            print_line(",".join(map(str, row)))
+    else:
+        print_table(columns, [*rows, ["total", "", "", found["total"]]])
 
 
 def _order(order: str) -> Any:

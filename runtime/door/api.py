@@ -10,13 +10,15 @@ from quart_trio import QuartTrio
 
 from protocol.admission import preferences
 from protocol.answers import json_reply, problem
+from protocol.fold_hits import DAY_NS
 from protocol.inputs import Receipt, Refused, Settle, Start, Stop
-from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus
+from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus, usage_name
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
 from runtime.door.views import cycle_view, parked_view, transaction_view
 from runtime.engine import Engine
+from runtime.metering import ROWS_MAX, month, usage_view
 from runtime.store.rows import TABLES
 from runtime.store.search import ID_MAX, Filter, find_transactions
 from runtime.views import status_view
@@ -138,6 +140,19 @@ def _add_lists(app: QuartTrio, door: Door) -> None:
         condition = "id > ? ORDER BY id LIMIT ?"
         rows, more = _page(list(engine.state.database.rows(TABLES[IncidentRow], condition, (after, limit + 1))), limit)
         return _json({"incidents": [msgspec.structs.asdict(row) for row in rows], "next": more})
+
+    @app.get("/api/usage")
+    async def usage() -> Response:
+        engine = _engine(door)
+        given = Parameters(request.args, ("cycle", "since", "until"))
+        now = engine.clock()
+        cycle = given.one_of("cycle", [row.name for row in engine.state.cycles()])
+        since = given.instant("since", now, month(now)[0] * DAY_NS)
+        until = given.instant("until", now, now + 1)
+        given.close()
+        rows = engine.state.usages(usage_name(since // DAY_NS, "", ""), ROWS_MAX)
+        wanted = [row for row in rows if row.day * DAY_NS < until and cycle in ("", row.cycle)]
+        return await _durably(engine, {"usage": usage_view(wanted), "total": sum(row.tasks for row in wanted)})
 
 
 async def _durably(engine: Engine, view: Any) -> Response:

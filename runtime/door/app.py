@@ -21,6 +21,7 @@ from protocol.state import Reply
 from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
 from runtime.engine import Engine
+from runtime.metering import QuotaReached
 from runtime.ticket import Overloaded, Ticket
 
 WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]  # What a step takes, the step says.
@@ -99,6 +100,9 @@ async def deliver(engine: Engine, hit: Hit) -> Response:
     except Overloaded as full:
         headers = {"retry-after": str(full.retry_after)}
         return as_response(problem(503, "Overloaded", str(full), headers=headers))
+    except QuotaReached as used:
+        headers = {"retry-after": str(used.retry_after)}
+        return as_response(problem(429, "Quota reached", str(used), headers=headers))
     outcome = await ticket.decided()
     marks = {DUPLICATE_HEADER: "true"} if isinstance(outcome.verdict, Duplicate) else {}
     if outcome.reply is not None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from protocol.state import CycleRow, DefinitionRow, HitRow, IncidentRow, Row, TransactionRow
+from protocol.state import CycleRow, DefinitionRow, HitRow, IncidentRow, Row, TransactionRow, UsageRow
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -67,6 +67,7 @@ TABLES: dict[type[Row], Table] = {
         lambda row: (row.id, row.cycle, row.transaction),
         msgspec.msgpack.Decoder(IncidentRow).decode,
     ),
+    UsageRow: Table("usages", "id", (), lambda row: (row.id,), msgspec.msgpack.Decoder(UsageRow).decode),
 }
 
 

@@ -19,6 +19,8 @@ from protocol.state import (
     IndexName,
     Row,
     TransactionRow,
+    UsageRow,
+    usage_name,
 )
 from runtime.store.database import Database
 from runtime.store.rows import TABLES, encode, row_key
@@ -89,6 +91,22 @@ class StoredState:
     def hit(self, hit: int) -> HitRow:
         row: HitRow = self._load(HitRow, hit)
         return row
+
+    def usage(self, day: int, cycle: str, step: str) -> UsageRow:
+        name = usage_name(day, cycle, step)
+        try:
+            row: UsageRow = self._load(UsageRow, name)
+        except KeyError:
+            return UsageRow(name, day, cycle, step)
+        return row
+
+    def usages(self, first: str, limit: int) -> list[UsageRow]:
+        """Rows of usage from a name on, in their order, as they are now."""
+        found = {
+            row.id: row for row in self.database.rows(TABLES[UsageRow], "id >= ? ORDER BY id LIMIT ?", (first, limit))
+        }
+        found |= {name: row for name, row in self._rows[UsageRow].items() if name >= first}
+        return [found[name] for name in sorted(found)][:limit]
 
     def _load(self, kind: type[Row], key: str | int) -> Any:
         row = self._rows[kind].get(key)

@@ -318,3 +318,16 @@ def test_a_start_shows_on_a_terminal_how_far_the_journal_is_read(tmp_path: Path)
     os.close(ours)
     assert b"events folded" in shown
     assert b"100%" in shown
+
+
+def test_12_usage_is_shown_as_a_table_as_values_and_for_machines(shell: Shell) -> None:
+    """Section 12: by cycle, step and day; the three forms say the same."""
+    found = json.loads(shell.here("usage", "--json"))
+    assert found["total"] == sum(one["tasks"] for one in found["usage"]) > 0
+    placed = [one["tasks"] for one in found["usage"] if (one["cycle"], one["step"]) == ("orders", "placed")]
+    assert sum(placed) == len(names(shell))
+    lines = shell.here("usage", "--csv").splitlines()
+    assert lines[0] == "day,cycle,step,tasks"
+    assert len(lines) == 1 + len(found["usage"])
+    assert "total" in shell.here("usage")
+    assert "must be one of" in shell.here("usage", "--cycle", "nobody", code=1)
