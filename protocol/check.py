@@ -4,7 +4,7 @@ What passes here compiles and runs; `compile_program` relies on it.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,6 +19,7 @@ from protocol.definition import (
     DelayStep,
     RespondStep,
     Retry,
+    ScriptStep,
     SplitStep,
     Step,
     WaitAllStep,
@@ -38,10 +39,17 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 Found = Iterator[CheckFault]
 
 
-def check_project(sources: Sequence[Source]) -> tuple[dict[str, Definition], list[CheckFault]]:
-    """Read and check a whole project; with no faults its definitions are fit to run."""
+def check_project(
+    sources: Sequence[Source], modules: Collection[str] = ()
+) -> tuple[dict[str, Definition], list[CheckFault]]:
+    """Read and check a whole project; with no faults its definitions are fit to run.
+
+    Args:
+        sources: its files.
+        modules: the Python modules beside them, which scripts may name.
+    """
     loaded = load(sources)
-    faults = [*loaded.faults, *check_definitions(loaded)]
+    faults = [*loaded.faults, *check_definitions(loaded), *_scripts(loaded, modules)]
     return loaded.definitions, sorted(faults, key=lambda fault: (fault.file, fault.line))
 
 
@@ -60,6 +68,18 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
         shape += _identifiers(definition, place, pinned)
         faults += shape
     return faults
+
+
+def _scripts(loaded: Loaded, modules: Collection[str]) -> Found:
+    for cycle, definition in loaded.definitions.items():
+        for name, step in definition.steps.items():
+            if isinstance(step, ScriptStep):
+                module = step.script.partition(":")[0]
+                if module not in modules:
+                    rule = "names no Python module of this project"
+                    yield loaded.places[cycle].fault(
+                        ("steps", name, "script"), rule, module, _near(module, list(modules))
+                    )
 
 
 def _near(name: str, known: Sequence[str]) -> str:

@@ -296,6 +296,19 @@ class WaitAllStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     wait_all: bool
 
 
+class ScriptStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Calls a Python function of the project with the data of the steps before; what it returns is this step's data."""
+
+    script: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
+            description="module:function, or package.module:function",
+        ),
+    ]
+    safe_to_repeat: YesNo = True
+
+
 class NoteStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """An annotation for readers of the file; it never runs."""
 
@@ -315,6 +328,7 @@ Step = (
     | WaitUntilStep
     | SplitStep
     | WaitAllStep
+    | ScriptStep
     | NoteStep
 )
 
@@ -331,6 +345,7 @@ KINDS: dict[str, type[StepBase]] = {
     "wait_until": WaitUntilStep,
     "split": SplitStep,
     "wait_all": WaitAllStep,
+    "script": ScriptStep,
     "note": NoteStep,
 }
 """The key that names a kind → the type that reads such a step."""

@@ -50,6 +50,12 @@ class CallFailure(Struct, frozen=True, gc=False):
     reason: str
 
 
+class ScriptResult(Struct, frozen=True, gc=False):
+    """A script returned this."""
+
+    data: dict[str, Any]
+
+
 class CallEnded(Struct, frozen=True, gc=False):
     """The outcome of a call; `attempt` 0 stands for whichever attempt is open (links repeat without harm)."""
 
@@ -59,7 +65,7 @@ class CallEnded(Struct, frozen=True, gc=False):
     step: str
     number: int
     attempt: int
-    outcome: CallAnswer | CallFailure
+    outcome: CallAnswer | CallFailure | ScriptResult
 
 
 class HoldDue(Struct, frozen=True, gc=False):

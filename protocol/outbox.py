@@ -5,6 +5,8 @@ state: open calls are repeated, timers are read from the rows, and replies are f
 """
 
 from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
 
 from msgspec import Struct
 
@@ -29,8 +31,9 @@ from protocol.inputs import (
     Resumed,
     Verdict,
 )
+from protocol.program import SCRIPT
 from protocol.state import HitRow, Reply, State
-from protocol.turn import Decision
+from protocol.turn import Decision, scope
 from protocol.verdicts import verdict_reply
 
 
@@ -42,11 +45,12 @@ class SendReply(Struct, frozen=True):
 
 
 class PerformCall(Struct, frozen=True):
-    """Send a request to a remote system, or hand it to another cycle."""
+    """Send a request to a remote system, hand it to another cycle, or call a function of the project with `data`."""
 
     call: CallIntended
     number: int
     depth: int
+    data: dict[str, Any] | None = None
 
 
 class AnswerLink(Struct, frozen=True):
@@ -83,7 +87,8 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
         match event:
             case CallIntended():
                 row = state.transaction(event.transaction)
-                effects.append(PerformCall(event, row.number, row.depth))
+                data = deepcopy(scope(state, row)) if event.request.method == SCRIPT else None
+                effects.append(PerformCall(event, row.number, row.depth, data))
             case ReplyBuilt():
                 effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
             case TransactionHeld(until=until) if until:

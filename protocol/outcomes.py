@@ -7,7 +7,7 @@ from protocol.duration import SECOND_NS
 from protocol.events import CallAnswered, CallIntended, CallUnknown, StepCompleted, WaitStarted
 from protocol.failures import step_failed
 from protocol.inputs import CallAnswer
-from protocol.program import CallPlan
+from protocol.program import CallPlan, ScriptPlan
 from protocol.replies import answer_at_end, tell
 from protocol.retry import retry_after
 from protocol.state import TransactionRow, transaction_name
@@ -18,7 +18,7 @@ def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
     """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
     call, plan = row.call, turn.program(row).plans[row.step]
     assert call is not None, "only an open call fails"
-    assert isinstance(plan, CallPlan), "only a call step has an open call"
+    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
     if call.failures < len(plan.gaps):
         turn.incident(row.id, row.step, kind, message, "warning")
         put_off(turn, row, turn.at + plan.gaps[call.failures], "retry")
@@ -83,7 +83,7 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
     if call is None or call.unknown:
         return
     plan = turn.program(row).plans[call.step]
-    assert isinstance(plan, CallPlan), "only a call step has an open call"
+    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
     waits = not plan.safe_to_repeat and call.link is None
     turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
     if waits:

@@ -23,6 +23,7 @@ from protocol.definition import (
     Policy,
     RespondStep,
     Retry,
+    ScriptStep,
     SplitStep,
     WaitAllStep,
     WaitUntilStep,
@@ -37,6 +38,8 @@ from protocol.loading import encode_definition
 SCOPE_NAMES = ("vars", "cycle", "transaction", "hit", "last_success")
 COLLECTED_NS = parse_duration("24 hours")  # A hit for a stopped cycle waits a day, as the contract promises.
 RETRY_GAPS_NS = tuple(minutes * UNITS_NS["minute"] for minutes in (5, 35, 95, 275, 635))
+SCRIPT = "SCRIPT"  # The method of a call that a function of the project answers.
+SCRIPT_NS = 60 * UNITS_NS["second"]  # A script may take; longer work belongs behind an HTTP call of its own.
 LINK_PREFIX = "cycle:"
 MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
 _HIT = re.compile(rb"\bhit\b")
@@ -128,6 +131,16 @@ class WaitPlan(Struct, frozen=True):
     after: str
 
 
+class ScriptPlan(Struct, frozen=True):
+    """A step that calls a function of the project, ready to run."""
+
+    function: str
+    safe_to_repeat: bool
+    policy: Policy
+    gaps: tuple[int, ...]
+    after: str
+
+
 class SplitPlan(Struct, frozen=True):
     """A step that runs each item of a list as a transaction of its own."""
 
@@ -144,7 +157,7 @@ class GatherPlan(Struct, frozen=True):
     after: str
 
 
-Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan | SplitPlan | GatherPlan
+Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan | SplitPlan | GatherPlan | ScriptPlan
 
 
 class Program(Struct, frozen=True):
@@ -208,6 +221,8 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
                 plans[name] = WaitPlan(0, compile_template(instant, names), policy, after)
             case SplitStep(split=path):
                 plans[name] = SplitPlan(compile_expression(path, names), policy, after)
+            case ScriptStep(script=function, safe_to_repeat=safe):
+                plans[name] = ScriptPlan(function, safe in (True, "yes"), policy, _gaps(said_policy), after)
             case WaitAllStep():
                 awaits = (other for other in flows.gathers if other != name and name in flows.gathers[other])
                 plans[name] = GatherPlan(frozenset(awaits), policy, after)

@@ -18,7 +18,7 @@ def respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
     if hit is None or hit.reply is not None:
         turn.incident(row.id, row.step, "already_answered", "the caller has an answer already", "info")
     else:
-        names = scope(turn, row, turn.program(row))
+        names = scope(turn.state, row)
         status = plan.status.render(names)
         if isinstance(status, str) and status.isdecimal():
             status = int(status)

@@ -19,6 +19,7 @@ from protocol.events import (
     DecisionTaken,
     HitMatched,
     PassStarted,
+    Request,
     StepCompleted,
     TransactionCompleted,
     TransactionGathered,
@@ -30,13 +31,16 @@ from protocol.events import (
 from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import step_failed
 from protocol.fields import show
-from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, ScriptResult
 from protocol.outcomes import answered, call_failed, resend
 from protocol.program import (
+    SCRIPT,
+    SCRIPT_NS,
     CallPlan,
     DecidePlan,
     GatherPlan,
     RespondPlan,
+    ScriptPlan,
     SplitPlan,
     WaitPlan,
     WebhookPlan,
@@ -102,7 +106,7 @@ def _step(turn: Turn, row: TransactionRow) -> None:
     try:
         match plan:
             case DecidePlan():
-                target = plan.choose(scope(turn, row, turn.program(row)))
+                target = plan.choose(scope(turn.state, row))
                 turn.emit(DecisionTaken(row.cycle, turn.at, row.id, row.step, target))
             case RespondPlan():
                 respond(turn, row, plan)
@@ -112,6 +116,10 @@ def _step(turn: Turn, row: TransactionRow) -> None:
                 _hold(turn, row, plan)
             case WaitPlan():
                 _wait(turn, row, plan)
+            case ScriptPlan(function=function):
+                request = Request("", SCRIPT, function, {}, b"", "", SCRIPT_NS)
+                key = idempotency_key(row, row.step)
+                turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
             case SplitPlan():
                 _split(turn, row, plan)
             case GatherPlan():
@@ -129,7 +137,7 @@ def _step(turn: Turn, row: TransactionRow) -> None:
 def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
     """Begin a transaction for each item; what one turn can not hold goes on in the next, at the item it came to."""
     step = row.step
-    items = plan.items.evaluate(scope(turn, row, turn.program(row)))
+    items = plan.items.evaluate(scope(turn.state, row))
     if not isinstance(items, list):
         raise StepFailed(
             "can_not_be_split", f"Step data cannot be split: {plan.items.text} is no list, but {show(items)}"
@@ -147,7 +155,7 @@ def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
 
 def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
     step = row.step
-    key = plan.key_of(scope(turn, row, turn.program(row)))
+    key = plan.key_of(scope(turn.state, row))
     if key is None:
         pairs = ", ".join(pair.earlier.text for pair in plan.match)
         raise StepFailed("required_source_empty", f"Required source is empty: nothing to match by in {pairs}")
@@ -163,7 +171,7 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     step = row.step
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
         raise StepFailed("loop_detected", f"508 Loop Detected: links are {row.depth} deep at {step}")
-    request = render_request(plan, scope(turn, row, turn.program(row)))
+    request = render_request(plan, scope(turn.state, row))
     key = idempotency_key(row, step)
     turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link))
 
@@ -178,9 +186,13 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
     match ended.outcome:
         case CallAnswer() as answer:
             answered(turn, row, call.attempt, answer)
+        case ScriptResult(data=data):
+            after = turn.program(row).plans[call.step].after
+            turn.emit(StepCompleted(row.cycle, turn.at, row.id, call.step, data, after))
         case CallFailure(phase=phase, reason=reason):
             turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
             kind = "connection_failed" if phase == "connect" else "no_answer"
+            kind = "script_failed" if call.request.method == SCRIPT else kind
             call_failed(turn, row, kind, reason)
     run(turn, row)
 
@@ -201,7 +213,7 @@ def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
     until: int | None = turn.at + plan.delay
     value: Any = None
     if plan.until is not None:
-        value = plan.until.render(scope(turn, row, turn.program(row)))
+        value = plan.until.render(scope(turn.state, row))
         until = instant_ns(value)
     if until is None or until > turn.at + LENGTH_NS_MAX:
         raise StepFailed(

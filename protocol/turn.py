@@ -75,11 +75,12 @@ class Turn:
         return self.state.program(row.definition_hash)
 
 
-def scope(turn: Turn, row: TransactionRow, program: Program) -> dict[str, Any]:
+def scope(state: State, row: TransactionRow) -> dict[str, Any]:
     """The names an expression sees: the steps' data, and the few things around it.
 
     The request's body is read again only for a definition that mentions `hit`: reading costs microseconds per KiB.
     """
+    program = state.program(row.definition_hash)
     names: dict[str, Any] = dict(row.data)
     names["vars"] = program.definition.variables
     names["cycle"] = row.cycle
@@ -90,7 +91,7 @@ def scope(turn: Turn, row: TransactionRow, program: Program) -> dict[str, Any]:
     }
     names["last_success"] = None
     if program.mentions_hit and row.hit:
-        hit = turn.state.hit(row.hit)
+        hit = state.hit(row.hit)
         names["hit"] = {
             "headers": hit.headers,
             "query": hit.query,

@@ -39,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     bind: str = "127.0.0.1:8080"
     public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
+    project: str = "."  # The folder of the cycles; the command line says it, not the file.
     data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
     body_bytes_max: int = 1 << 20  # Webhook bodies; payloads of known senders stay below 256 KiB.
     header_bytes_max: int = 16 << 10  # As nginx and Node allow by default.
@@ -80,6 +81,9 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
         said = tomllib.loads(path.read_text()) if path.exists() else {}
         if bind is not None:
             said["bind"] = bind
+        if "project" in said:
+            raise ValueError("project is the folder of this file, and is not written in it")
+        said["project"] = str(project)
         said["data"] = str(data) if data is not None else str(project / said.get("data", Settings().data))
         settings = msgspec.convert(said, Settings)
         settings.host_port  # noqa: B018 - Reading it checks it.

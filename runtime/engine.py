@@ -7,7 +7,8 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import structlog
 import trio
@@ -53,10 +54,11 @@ from protocol.verdicts import first_verdict, verdict_reply
 from runtime.clock import Clock
 from runtime.committer import Appender, Committer
 from runtime.config import Settings
-from runtime.egress import OwnAddress
 from runtime.links import Links
 from runtime.metering import Meter
+from runtime.network import Network
 from runtime.outbound import Outbound
+from runtime.scripts import Scripts
 from runtime.store import StoredState, StoreFull
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
@@ -71,24 +73,6 @@ REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.engine")
 
 
-class Network(Protocol):
-    """Remote systems as the engine reaches them; tests and simulations bring their own."""
-
-    def listen_at(self, own: OwnAddress | None) -> None:
-        """Note where this server listens: calls to it over the network are refused."""
-        ...
-
-    async def perform(
-        self, call: CallIntended, connector: Connector, *, safe_to_repeat: bool | None = None
-    ) -> CallAnswer | CallFailure:
-        """Send one attempt and bring its outcome; never raises for what a remote or a network does."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        ...
-
-
 class Engine:
     """Everything between the door and the journal, for the cycles of one partition."""
 
@@ -101,6 +85,7 @@ class Engine:
         self.committer = Committer(appender, clock)
         self.timers = Timers(state, clock, self.post, backlog=lambda: len(self._inbox))
         self.meter = Meter(state, clock, settings.quota.tasks_per_month)
+        self.scripts = Scripts(Path())
         self.outbound: Network = Outbound()
         self.next_seq = 0
         self._applied = -1
@@ -292,9 +277,9 @@ class Engine:
             case SendReply(hit=hit, reply=reply):
                 for waiter in self._waiters.pop(hit, ()):
                     waiter.answer(reply)
-            case PerformCall(call=call, number=number, depth=depth):
+            case PerformCall(call=call, number=number, depth=depth, data=data):
                 if call.link is None:
-                    self.spawn(self._call, call, number)
+                    self.spawn(self._call, call, number, data)
                 else:
                     self._links.hand_over(call, number, depth, call.link)
             case AnswerLink(ended=ended):
@@ -323,12 +308,15 @@ class Engine:
         program = self.state.program(self.state.cycle(cycle).definition_hash)
         return program.definition.connectors.get(name, Connector())
 
-    async def _call(self, call: CallIntended, number: int) -> None:
+    async def _call(self, call: CallIntended, number: int, data: dict[str, Any] | None) -> None:
+        outcome = await (self._perform(call) if data is None else self.scripts.perform(call, data))
+        self.post(CallEnded(call.cycle, self.clock(), call.transaction, call.step, number, call.attempt, outcome))
+
+    async def _perform(self, call: CallIntended) -> CallAnswer | CallFailure:
         plan = self.state.program(self.state.transaction(call.transaction).definition_hash).plans[call.step]
         safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
         connector = self.connections(call.cycle, call.request.connector)
-        outcome = await self.outbound.perform(call, connector, safe_to_repeat=safe)
-        self.post(CallEnded(call.cycle, self.clock(), call.transaction, call.step, number, call.attempt, outcome))
+        return await self.outbound.perform(call, connector, safe_to_repeat=safe)
 
     # ------------------------------------------------------------------ answers and looks
 

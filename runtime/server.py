@@ -28,6 +28,7 @@ from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin
 from runtime.door import Door, SentNotes, make_app
 from runtime.egress import own_address
 from runtime.engine import Engine
+from runtime.scripts import Scripts
 from runtime.store import Database, StoredState, StoreError
 
 IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
@@ -176,6 +177,7 @@ async def _work(
         closing.callback(database.close)
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
         engine.outbound.listen_at(own_address(bound))
+        engine.scripts = Scripts(Path(settings.project))
         engine.public_url = settings.public_url.rstrip("/") or bound
         await trio.to_thread.run_sync(engine.replay_tail, folded)
         appender.start()

@@ -18,6 +18,7 @@ from protocol.inputs import (
     Input,
     ParkDue,
     Recover,
+    ScriptResult,
     Settle,
     Start,
     Stop,
@@ -91,11 +92,15 @@ class Story:
         said = {"content-type": "application/json", **(headers or {})}
         self._end(CallAnswer(status, said, msgspec.json.encode(body)), transaction)
 
+    def script(self, data: dict[str, Any], *, transaction: int = 0) -> None:
+        """The function that a script step called returns."""
+        self._end(ScriptResult(data), transaction)
+
     def no_answer(self, *, transaction: int = 0) -> None:
         """The open call of a transaction brings nothing."""
         self._end(CallFailure("sent", "connection reset"), transaction)
 
-    def _end(self, outcome: CallAnswer | CallFailure, transaction: int) -> None:
+    def _end(self, outcome: CallAnswer | CallFailure | ScriptResult, transaction: int) -> None:
         row = self.state.transaction(transaction) if transaction else self.only()
         assert row.call is not None, "a call is open"
         self.put(CallEnded(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt, outcome))
