@@ -11,7 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
-from protocol.bodies import BodyError, UnsupportedBody, read_body
+from protocol.bodies import BodyError, UnsupportedBody
+from protocol.cloudevents import read_event
 from protocol.definition import Dedupe, Verify
 from protocol.duration import SECOND_NS
 from protocol.events import Origin
@@ -54,7 +55,7 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         return problem(405, "Method not allowed", detail, headers={"allow": allow})
     content_type = request.headers.get("content-type", "")
     try:
-        body = dict(request.query) if request.method in QUERY_METHODS else read_body(request.body, content_type)
+        body, event = _value(request, content_type)
     except UnsupportedBody as fault:
         return problem(415, "Unsupported media type", str(fault))
     except BodyError as fault:
@@ -67,7 +68,7 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         faults = [*faults, Fault(where, rule, show([lookup(pair.path, data) for pair in plan.match]))]
     if faults and (plan.step.check == "reject" or key is None):
         return faults_problem(422, "The request breaks the step's contract", faults)
-    delivery = request.delivery or _delivery(plan, request, data)
+    delivery = request.delivery or _delivery(plan, request, data, event)
     if len(delivery) > DELIVERY_KEY_MAX:
         return problem(400, "Delivery key too long", f"a delivery key has at most {DELIVERY_KEY_MAX} characters")
     wants_reply = plan.answers and not _wants_async(request.headers)
@@ -99,7 +100,13 @@ def _without_secrets(plan: WebhookPlan, headers: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in headers.items() if name not in SECRET_HEADERS and name != own}
 
 
-def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any]) -> str:
+def _value(request: Incoming, content_type: str) -> tuple[Any, dict[str, Any] | None]:
+    if request.method in QUERY_METHODS:
+        return dict(request.query), None
+    return read_event(request.headers, request.body, content_type)
+
+
+def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any], event: Mapping[str, Any] | None) -> str:
     dedupe = plan.step.dedupe
     if not isinstance(dedupe, Dedupe):
         return ""
@@ -116,6 +123,8 @@ def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any]) -> 
     for name in DELIVERY_HEADERS:
         if request.headers.get(name):
             return request.headers[name]
+    if event is not None:
+        return f"{event['source']} {event['id']}"
     if request.headers.get("ce-id") and request.headers.get("ce-source"):
         return f"{request.headers['ce-source']} {request.headers['ce-id']}"
     return ""

@@ -8,9 +8,10 @@
 
 from typing import Any, assert_never
 
-from protocol.bodies import BodyError, read_body
+from protocol.bodies import BodyError
 from protocol.calls import StepFailed, idempotency_key, render_request
 from protocol.canonical import instant_ns
+from protocol.cloudevents import read_event
 from protocol.definition import END
 from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
@@ -68,7 +69,7 @@ def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
     if hit.method in ("GET", "DELETE"):
         return plan.contract.read(hit.query)[0]
     try:
-        return plan.contract.read(read_body(hit.body, hit.content_type))[0]
+        return plan.contract.read(read_event(hit.headers, hit.body, hit.content_type)[0])[0]
     except BodyError:
         return {}  # The step does not check its requests (`check: off`), and this one could not be read.
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from protocol.bodies import BodyError, read_body
+from protocol.bodies import BodyError
+from protocol.cloudevents import read_event
 from protocol.definition import CallStep, Dedupe, Definition, FieldSpec, WebhookStep
 from protocol.events import Request
 from protocol.expression import Expression, Template, path_parts
@@ -99,7 +100,7 @@ class Hidden:
         if not paths or not body:
             return body.decode("utf-8", "replace")
         try:
-            value = read_body(body, content_type)
+            value, _ = read_event({}, body, content_type)
         except BodyError:
             return MASK
         return msgspec.json.encode(_mask_body(value, paths)).decode()

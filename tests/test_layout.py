@@ -23,9 +23,11 @@ MAY_IMPORT = {
 }
 PURE = {
     "abc", "base64", "binascii", "bisect", "collections", "collections.abc", "contextlib", "copy", "dataclasses",
-    "datetime", "decimal", "difflib", "email.utils", "enum", "fractions", "functools", "hashlib", "heapq", "hmac",
+    "datetime", "decimal", "difflib",
+    "email.parser", "email.policy", "email.utils", "enum", "fractions", "functools", "hashlib", "heapq", "hmac",
     "html", "http", "io", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "tomllib",
     "types", "typing", "unicodedata", "urllib.parse", "zlib",
+    "xml.parsers.expat", "xmltodict",
     "cel_expr_python", "cel_expr_python.ext", "msgspec", "msgspec.json", "msgspec.msgpack", "msgspec.structs",
     "ruamel.yaml", "ruamel.yaml.comments", "ruamel.yaml.error",
 }  # fmt: skip
