@@ -38,6 +38,7 @@ class Partner:
 
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
+            request_queue_size = 128  # A server that restarts sends all its open calls at once; 5 would reset some.
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A server that was killed resets its connections; that is the test, no fault."""
