@@ -330,11 +330,23 @@ class Engine:
             if not waiters:
                 del self._waiters[hit]
 
-    def watch(self, transaction: int) -> trio.Event:
-        """An event that is set at the next durable change of a transaction."""
+    async def changed(self, transaction: int) -> None:
+        """Wait for the next durable change of a transaction."""
         event = trio.Event()
         self._watchers.setdefault(transaction, []).append(event)
-        return event
+        try:
+            await event.wait()
+        finally:
+            watchers = self._watchers.get(transaction)
+            if watchers is not None and event in watchers:  # The wait was given up.
+                watchers.remove(event)
+                if not watchers:
+                    del self._watchers[transaction]
+
+    @property
+    def watched(self) -> int:
+        """How many transactions someone waits for."""
+        return len(self._watchers)
 
     async def checkpointed(self) -> None:
         """Wait until the store has everything decided so far, so that a list shows it."""

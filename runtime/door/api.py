@@ -64,12 +64,15 @@ def _add_cycles(app: QuartTrio, door: Door) -> None:
     @app.get("/api/cycles")
     async def cycles() -> Response:
         engine = _engine(door)
-        return _json({"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
+        shown = _json({"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
+        return await _durable(engine, shown)
 
     @app.get("/api/cycles/<name>")
     async def cycle(name: str) -> Response:
-        row = _cycle(_engine(door), name)
-        return _missing(f"there is no cycle {name}") if row is None else _json(cycle_view(_engine(door), row))
+        engine = _engine(door)
+        row = _cycle(engine, name)
+        shown = _missing(f"there is no cycle {name}") if row is None else _json(cycle_view(engine, row))
+        return await _durable(engine, shown)
 
     @app.post("/api/cycles/<name>/<order>")
     async def order(name: str, order: str) -> Response:
@@ -195,8 +198,17 @@ async def _status(engine: Engine, hit: int) -> Response:
                 break
             if row.status == "done":
                 break
-            await engine.watch(row.transaction).wait()
+            await engine.changed(row.transaction)
+    return await _durable(engine, _hit_status(engine, hit))
+
+
+async def _durable(engine: Engine, shown: Response) -> Response:
+    """A look at the state in memory, told once all it was made of is durable: a crash takes back nothing told."""
     await engine.committer.flushed()
+    return shown
+
+
+def _hit_status(engine: Engine, hit: int) -> Response:
     row = _hit(engine, hit)
     if row is None:
         return _missing("the hit is no longer kept")
