@@ -7,7 +7,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 import trio
@@ -265,6 +265,8 @@ class Engine:
     def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, events: list[AnyEvent]) -> None:
         if ticket is not None:
             ticket.decide(outcome)
+            if ticket.left is not None and outcome.waits:
+                self.leave(self.state.hit(outcome.waits).cycle, ticket, ticket.left)
         for effect in effects:
             self._act(effect)
         if self._watchers:
@@ -322,13 +324,20 @@ class Engine:
         """Record what became of an answer on its way to the caller."""
         self.post(ReplySettled(cycle, self.clock(), hit, fate))
 
-    def forget(self, hit: int, ticket: Ticket) -> None:
-        """A caller stopped waiting; the transaction goes on."""
-        waiters = self._waiters.get(hit)
-        if waiters and ticket in waiters:
+    def leave(self, cycle: str, ticket: Ticket, fate: Literal["gone", "deadline"]) -> None:
+        """A caller stops waiting; the transaction goes on. The answer's fate is told when he was the last to wait."""
+        if ticket.outcome is None:
+            ticket.left = fate  # His turn is not durable yet, or not even taken.
+            return
+        hit = ticket.outcome.waits
+        waiters = self._waiters.get(hit, [])
+        if ticket in waiters:
             waiters.remove(ticket)
-            if not waiters:
-                del self._waiters[hit]
+            if waiters:
+                return
+            del self._waiters[hit]
+        if hit:
+            self.settle(cycle, hit, fate)
 
     async def changed(self, transaction: int) -> None:
         """Wait for the next durable change of a transaction."""

@@ -1,6 +1,5 @@
 """Looks at the state over the API: they show only what a crash can not take back."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import trio.testing
 from quart_trio import QuartTrio
 
 from protocol.inputs import Accepted
-from runtime.committer import InlineAppender
 from runtime.config import Settings
 from runtime.door import Door, make_app
+from tests.runtime.disk import SlowDisk
 from tests.runtime.rig import Rig, running
 
 JOBS = """
@@ -25,25 +24,6 @@ steps:
     fields: {job: {type: integer, required: true}}
     match: {job: asked.job}
 """
-
-
-class SlowDisk:
-    """A disk that makes one batch durable whenever the test says so."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._allowed = trio.Semaphore(0)
-        append = InlineAppender.append
-
-        async def wait_and_append(appender: InlineAppender, groups: Sequence[Sequence[bytes]], at: int) -> None:
-            await self._allowed.acquire()
-            await append(appender, groups, at)
-
-        patch.setattr(InlineAppender, "append", wait_and_append)
-
-    async def sync_one(self) -> None:
-        """Let one batch become durable, and everything that waits for it run."""
-        self._allowed.release()
-        await trio.testing.wait_all_tasks_blocked()
 
 
 class Looker:
