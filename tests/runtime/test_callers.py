@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from quart_trio import QuartTrio
 
 from protocol.inputs import Hit
 from protocol.state import HitRow
@@ -55,3 +56,13 @@ async def test_5_4_who_hangs_up_before_the_verdict_is_gone(tmp_path: Path, monke
         await rig.engine.checkpointed()
         (hit,) = rig.engine.state.database.rows(TABLES[HitRow])
         assert (hit.fate, hit.reply.status) == ("gone", 200)
+
+
+async def test_4_1_a_full_mailbox_answers_503_with_retry_after(tmp_path: Path) -> None:
+    """4.1: given a mailbox that holds one request, when two come at once, then the second is told 503 and when."""
+    async with running(tmp_path, QUOTES, mailbox_items_max=1) as rig, QuartTrio("caller").test_request_context("/"):
+        rig.engine.accept(ask(1))
+        refused = await deliver(rig.engine, ask(2))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await deliver(rig.engine, ask(3))).status_code == 200
