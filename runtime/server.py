@@ -105,6 +105,7 @@ async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: t
     config = HypercornConfig()
     config.bind = [settings.bind]
     config.h11_max_incomplete_size = settings.header_bytes_max
+    config.keep_alive_timeout = settings.idle_timeout_s
     config.include_server_header = False
     config.graceful_timeout = 1.0
     config.keep_alive_max_requests = KEPT_REQUESTS_MAX
