@@ -39,6 +39,7 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         if _is_crowded(turn, hit):
             return Refused(503, "Too many hits are parked", f"requests that match nothing yet fill {hit.cycle}")
         accepted = turn.state.hit(_accept(turn, hit))
+        _warn(turn, hit, 0)
         _park(turn, accepted, plan, hit.key)
         return Parked(accepted.id, accepted.until)
     if len(candidates) > 1 and plan.step.pick == "only":
@@ -139,6 +140,7 @@ def _while_stopped(turn: Turn, hit: Hit) -> Verdict:
     if cycle.parked >= COLLECTED_MAX:
         return Refused(503, "Too many hits are kept", f"{COLLECTED_MAX} hits already wait for {hit.cycle}")
     accepted = _accept(turn, hit)
+    _warn(turn, hit, 0)
     until = turn.at + COLLECTED_NS
     turn.emit(HitParked(hit.cycle, turn.at, accepted, list(hit.key), until, "stopped"))
     return Parked(accepted, until)

@@ -43,10 +43,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
     body_bytes_max: int = 1 << 20  # Webhook bodies; payloads of known senders stay below 256 KiB.
     header_bytes_max: int = 16 << 10  # As nginx and Node allow by default.
-    body_timeout: str = "30 seconds"  # For a whole request; the slowest known senders need 10.
     mailbox_items_max: int = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
     mailbox_bytes_max: int = 64 << 20  # Their bodies.
     running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
+    body_timeout: str = "30 seconds"  # For a whole body; the slowest known senders need 10 seconds.
+    idle_timeout: str = "5 seconds"  # For a whole head, and between requests: longer only keeps sockets open.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
     quota: Quota = Quota()
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
@@ -57,9 +58,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return parse_duration(self.grace)
 
     @property
-    def body_timeout_ns(self) -> int:
-        """How long a sender may take over its body, in nanoseconds."""
-        return parse_duration(self.body_timeout)
+    def body_timeout_s(self) -> float:
+        """The time for a body in seconds."""
+        return parse_duration(self.body_timeout) / 1e9
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """The time for a head, and between requests, in seconds."""
+        return parse_duration(self.idle_timeout) / 1e9
 
     @property
     def host_port(self) -> tuple[str, int]:
@@ -91,8 +97,8 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
             raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
         if not 1 <= settings.body_bytes_max <= BODY_BYTES_LIMIT:
             raise ValueError(f"body_bytes_max lies from 1 to {BODY_BYTES_LIMIT}, not {settings.body_bytes_max}")
-        settings.grace_ns  # noqa: B018 - The same.
-        settings.body_timeout_ns  # noqa: B018 - The same.
+        for length in (settings.grace, settings.body_timeout, settings.idle_timeout):
+            parse_duration(length)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
     return settings

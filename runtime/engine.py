@@ -8,7 +8,7 @@
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import trio
@@ -265,6 +265,8 @@ class Engine:
     def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, events: list[AnyEvent]) -> None:
         if ticket is not None:
             ticket.decide(outcome)
+            if ticket.left is not None and outcome.waits:
+                self.leave(self.state.hit(outcome.waits).cycle, ticket, ticket.left)
         for effect in effects:
             self._act(effect)
         if self._watchers:
@@ -328,26 +330,38 @@ class Engine:
         """Record what became of an answer on its way to the caller."""
         self.post(ReplySettled(cycle, self.clock(), hit, fate))
 
-    def forget(self, hit: int, ticket: Ticket) -> None:
-        """A caller stopped waiting; the transaction goes on."""
-        waiters = self._waiters.get(hit)
-        if waiters and ticket in waiters:
+    def leave(self, cycle: str, ticket: Ticket, fate: Literal["gone", "deadline"]) -> None:
+        """A caller stops waiting; the transaction goes on. The answer's fate is told when he was the last to wait."""
+        if ticket.outcome is None:
+            ticket.left = fate  # His turn is not durable yet, or not even taken.
+            return
+        hit = ticket.outcome.waits
+        waiters = self._waiters.get(hit, [])
+        if ticket in waiters:
             waiters.remove(ticket)
-            if not waiters:
-                del self._waiters[hit]
+            if waiters:
+                return
+            del self._waiters[hit]
+        if hit:
+            self.settle(cycle, hit, fate)
 
     async def changed(self, transaction: int) -> None:
-        """Wait for the next durable change of a transaction, without end: the caller bounds it by a cancel scope."""
+        """Wait for the next durable change of a transaction."""
         event = trio.Event()
-        watchers = self._watchers.setdefault(transaction, [])
-        watchers.append(event)
+        self._watchers.setdefault(transaction, []).append(event)
         try:
             await event.wait()
-        except trio.Cancelled:
-            watchers.remove(event)
-            if not watchers:
-                del self._watchers[transaction]
-            raise
+        finally:
+            watchers = self._watchers.get(transaction)
+            if watchers is not None and event in watchers:  # The wait was given up.
+                watchers.remove(event)
+                if not watchers:
+                    del self._watchers[transaction]
+
+    @property
+    def watched(self) -> int:
+        """How many transactions someone waits for."""
+        return len(self._watchers)
 
     async def checkpointed(self) -> None:
         """Wait until the store has everything decided so far, so that a list shows it."""

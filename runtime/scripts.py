@@ -8,9 +8,10 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -25,13 +26,28 @@ THREADS_MAX = 8  # Functions that are not async, at once: they share one interpr
 SAID_MAX = 300  # Characters of what an exception says.
 
 
+_loaded: set[str] = set()  # Modules of the project that were imported, to be imported anew after a deploy.
+
+
 class Scripts:
     """The functions of one project folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
         self._functions: dict[str, Callable[[Any], Any]] = {}
+        while _loaded:  # A deploy brings code that may have changed.
+            sys.modules.pop(_loaded.pop(), None)
         self._threads = trio.CapacityLimiter(THREADS_MAX)
+
+    def load(self, names: Iterable[str]) -> dict[str, str]:
+        """Import functions, so that what runs is what was deployed; what is wrong with each that can not be. Blocks."""
+        faults: dict[str, str] = {}
+        for name in names:
+            try:
+                self._functions[name] = self._load(name)
+            except (Exception, SystemExit) as fault:  # noqa: BLE001 - A module may raise anything when it is imported.
+                faults[name] = f"{type(fault).__name__}: {fault}"[:SAID_MAX]
+        return faults
 
     async def perform(self, call: CallIntended, data: dict[str, Any]) -> ScriptResult | CallFailure:
         """Call the function that a request names; never raises for what it does."""
@@ -58,14 +74,22 @@ class Scripts:
         module_name, _, function_name = name.partition(":")
         if str(self._folder) not in sys.path:
             sys.path.append(str(self._folder))  # At the end: a file of the project must not stand in for one of ours.
+        known = set(sys.modules)
+        importlib.invalidate_caches()
         module = importlib.import_module(module_name)
-        if not Path(module.__file__ or "/").resolve().is_relative_to(self._folder):
+        _loaded.update(name for name in set(sys.modules) - known if self._is_ours(sys.modules[name]))
+        if not self._is_ours(module):
             raise ImportError(f"{module_name} is a module outside the project: give the project's own another name")
         function = getattr(module, function_name, None)
         if not callable(function):
             raise ImportError(f"{module_name} has no function {function_name}")  # noqa: TRY004 - Its name is wrong.
         found: Callable[[Any], Any] = function
         return found
+
+    def _is_ours(self, module: ModuleType) -> bool:
+        """Whether a module is code of the project; its virtual environment may lie in the folder, and is not."""
+        path = Path(getattr(module, "__file__", None) or "/").resolve()
+        return path.is_relative_to(self._folder) and "site-packages" not in path.parts
 
 
 def _journalable(result: Any) -> dict[str, Any]:

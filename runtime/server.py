@@ -4,9 +4,6 @@ Order of a start: lock and epoch, store, tail of the journal, `WriterStarted`, w
 overdue timers, and last the door. `/readyz` answers 503 with the progress until then.
 """
 
-import base64
-import hashlib
-import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
@@ -19,16 +16,15 @@ from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve as hypercorn_serve
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
-from protocol.definition import Definition, WebhookStep
-from protocol.inputs import Deploy, Start
-from protocol.loading import encode_definition
+from protocol.definition import Definition
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
+from runtime.deploying import deploy, load_scripts, reload, reload_logged
 from runtime.door import Door, SentNotes, make_app
 from runtime.egress import own_address
 from runtime.engine import Engine
-from runtime.scripts import Scripts
+from runtime.project import ProjectError
 from runtime.store import Database, StoredState, StoreError
 
 IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
@@ -56,31 +52,6 @@ def open_store(path: Path, next_seq: int) -> Database:
     return Database(path)
 
 
-def identifiers(definition: Definition, known: Mapping[str, str]) -> dict[str, str]:
-    """The webhook identifiers of a definition: pinned ones, known ones, and new random ones."""
-    found: dict[str, str] = {}
-    for name, step in definition.steps.items():
-        if isinstance(step, WebhookStep):
-            fresh = base64.b32encode(secrets.token_bytes(IDENTIFIER_BYTES)).decode().rstrip("=").lower()
-            found[name] = step.identifier or known.get(name) or fresh
-    return found
-
-
-async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> None:
-    """Make definitions the current ones; a cycle that is new starts, one that was stopped stays so."""
-    for name, definition in definitions.items():
-        packed = encode_definition(definition)
-        try:
-            known, new = engine.state.cycle(name).identifiers, False
-        except KeyError:
-            known, new = {}, True
-        digest = hashlib.sha256(packed).hexdigest()
-        given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known)})
-        await engine.order(given).decided()
-        if new:
-            await engine.order(Start(name, engine.clock())).decided()
-
-
 async def serve(
     settings: Settings,
     definitions: Mapping[str, Definition],
@@ -104,22 +75,25 @@ async def serve(
     data = Path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
     door = Door(settings, admin_token(data), secret_file(data / KEY_FILE))
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
             bound = await nursery.start(partial(_http, settings, door, stop_http))
-            nursery.start_soon(_end_at_signal, signals, door, settings, stop_http, nursery.cancel_scope)
+            nursery.start_soon(_at_signals, signals, door, settings, stop_http, nursery.cancel_scope)
             await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage, progress=progress))
             task_status.started(bound)
             log.info("ready", url=bound, cycles=len(definitions))
     log.info("stopped")
 
 
-async def _end_at_signal(
+async def _at_signals(
     signals: AsyncIterator[int], door: Door, settings: Settings, stop_http: trio.Event, running: trio.CancelScope
 ) -> None:
-    """Drain at the first signal; a server that still reads its journal owes nobody anything, and just ends."""
+    """Read the project again at SIGHUP; drain at any other. One that still reads its journal just ends."""
     async for received in signals:
+        if received == signal.SIGHUP:
+            await reload_logged(door)
+            continue
         log.info("stopping", signal=signal.Signals(received).name)
         break
     await _drain(door, settings)
@@ -131,6 +105,7 @@ async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: t
     config = HypercornConfig()
     config.bind = [settings.bind]
     config.h11_max_incomplete_size = settings.header_bytes_max
+    config.keep_alive_timeout = settings.idle_timeout_s
     config.include_server_header = False
     config.graceful_timeout = 1.0
     config.keep_alive_max_requests = KEPT_REQUESTS_MAX
@@ -177,7 +152,9 @@ async def _work(
         closing.callback(database.close)
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
         engine.outbound.listen_at(own_address(bound))
-        engine.scripts = Scripts(Path(settings.project))
+        engine.scripts, faults = await trio.to_thread.run_sync(load_scripts, Path(settings.project), definitions)
+        if faults:
+            raise ProjectError("; ".join(map(str, faults)))
         engine.public_url = settings.public_url.rstrip("/") or bound
         await trio.to_thread.run_sync(engine.replay_tail, folded)
         appender.start()
@@ -186,6 +163,7 @@ async def _work(
             await nursery.start(engine.run)
             await deploy(engine, definitions)
             door.open(engine)
+            door.reload = partial(reload, engine, door, Path(settings.project))
             task_status.started()
             nursery.start_soon(_spares, journal)
 

@@ -91,6 +91,7 @@ def add_remote(app: App) -> None:
         app.command(_order(order), name=order)
     app.command(hit)
     app.command(usage)
+    app.command(deploy)
     app.command(urls)
 
 
@@ -116,6 +117,23 @@ def usage(
             print_line(",".join(map(str, row)))
     else:
         print_table(columns, [*rows, ["total", "", "", found["total"]]])
+
+
+def deploy(*, project: Project = Path(), server: ServerUrl = "", json: Json = False) -> None:
+    """Let the server read its project again; with a fault nothing changes. New transactions get the new version."""
+    api = Api(project, server)
+    answer = api.call("POST", "/api/deploy")
+    if answer.status_code == 422 and not json:
+        for fault in answer.json().get("faults", ()):
+            print_line(f"{fault['file']}:{fault['line']}: {fault['step']} {fault['rule']}, found {fault['found']}")
+    done = api.said(answer)
+    if json:
+        print_json(done)
+        return
+    for what in ("new", "changed", "gone"):
+        if done[what]:
+            print_line(f"{what}: {', '.join(done[what])}")
+    print_line(f"unchanged: {len(done['unchanged'])}")
 
 
 def _order(order: str) -> Any:

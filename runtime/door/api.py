@@ -9,7 +9,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from protocol.admission import preferences
-from protocol.answers import json_reply, problem
+from protocol.answers import faults_problem, json_reply, problem
 from protocol.fold_hits import DAY_NS
 from protocol.inputs import Receipt, Refused, Settle, Start, Stop
 from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus, usage_name
@@ -19,6 +19,7 @@ from runtime.door.parameters import BadParameters, Parameters
 from runtime.door.views import cycle_view, parked_view, transaction_view
 from runtime.engine import Engine
 from runtime.metering import ROWS_MAX, month, usage_view
+from runtime.project import ProjectError
 from runtime.store.rows import TABLES
 from runtime.store.search import ID_MAX, Filter, find_transactions
 from runtime.views import status_view
@@ -56,6 +57,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
         return await _status(_engine(door), hit)
 
     _add_cycles(app, door)
+    _add_deploy(app, door)
     _add_transactions(app, door)
     _add_lists(app, door)
 
@@ -98,6 +100,19 @@ def _add_cycles(app: QuartTrio, door: Door) -> None:
             case _:
                 return _missing(f"a cycle can start, stop or finish, not {order}")
         return _told((await engine.order(given).decided()).verdict)
+
+
+def _add_deploy(app: QuartTrio, door: Door) -> None:
+    @app.post("/api/deploy")
+    async def deploy() -> Response:
+        assert door.reload is not None, "a ready server can deploy"
+        try:
+            done = await door.reload()
+        except (ProjectError, OSError) as fault:
+            return as_response(problem(422, "The project can not be read", str(fault)))
+        if done.faults:
+            return as_response(faults_problem(422, "The project has faults; nothing was deployed", done.faults))
+        return _json(done)
 
 
 def _add_transactions(app: QuartTrio, door: Door) -> None:

@@ -4,6 +4,8 @@ import hashlib
 import hmac
 import os
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from msgspec import Struct
@@ -39,6 +41,7 @@ class Door:
         self.engine: Engine | None = None
         self.draining = False
         self.progress = 0
+        self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
         self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
         self._status_key = status_key.encode()
         self._routes: dict[str, Route] = {}
@@ -52,11 +55,13 @@ class Door:
     def learn(self) -> None:
         """Read the webhook identifiers of every cycle's current version."""
         assert self.engine is not None, "identifiers are learnt from an engine"
+        routes: dict[str, Route] = {}
         for row in self.engine.state.cycles():
             program = self.engine.state.program(row.definition_hash)
             for step, identifier in row.identifiers.items():
                 if step in program.plans:
-                    self._routes[identifier] = Route(row.name, step)
+                    routes[identifier] = Route(row.name, step)
+        self._routes = routes
 
     def route(self, identifier: str) -> Route | None:
         """Where an identifier leads. A dict look-up leaks no more timing than the network hides: 128 random bits."""

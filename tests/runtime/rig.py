@@ -18,9 +18,9 @@ from protocol.state import Reply
 from runtime.clock import trio_clock
 from runtime.committer import InlineAppender
 from runtime.config import Settings
+from runtime.deploying import deploy
 from runtime.egress import OwnAddress
 from runtime.engine import Engine
-from runtime.server import deploy
 from runtime.store import Database, StoredState
 from runtime.ticket import Ticket
 

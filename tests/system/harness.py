@@ -13,6 +13,10 @@ from typing import Any, Self
 
 import httpx
 
+from journal import LOCAL_PARTITION, LocalLog
+from runtime.replay import fold
+from runtime.store import Database, digest
+
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 30.0
 
@@ -35,6 +39,7 @@ class Server:
         self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.log = project / "server.log"
+        self._http = httpx.Client(base_url=self.url, timeout=30)  # Making one takes longer than most calls.
 
     def start(self) -> float:
         """Start it and wait until it is ready; returns the seconds that took."""
@@ -50,7 +55,7 @@ class Server:
         while time.perf_counter() - began < READY_S:
             assert self.process.poll() is None, self.log.read_text()
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                if self._http.get("/readyz", timeout=2).status_code == 200:
                     return time.perf_counter() - began
             except httpx.TransportError:
                 pass
@@ -84,6 +89,7 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
+        self._http.close()
 
     def hit(self, identifier: str, body: Any, **headers: str) -> httpx.Response:
         """POST to a webhook."""
@@ -93,9 +99,31 @@ class Server:
         """A call to the API with the admin token."""
         token = (self.data / "admin.token").read_text()
         headers = {"authorization": f"Bearer {token}"}
-        response = httpx.request(method, f"{self.url}/api/{path}", headers=headers, timeout=30)
+        response = self._http.request(method, f"/api/{path}", headers=headers)
         response.raise_for_status()
         return response.json()
+
+    def forget_store(self) -> None:
+        """Delete the store; the next start builds it from the journal."""
+        for suffix in ("", "-wal", "-shm"):
+            (self.data / f"store.sqlite{suffix}").unlink(missing_ok=True)
+
+    def digests(self) -> tuple[str, str]:
+        """Of a stopped server: the digest of its journal's replay and that of its store, which must be as far."""
+        replayed = fold(LocalLog.open_reader(self.data / "journal").read(LOCAL_PARTITION))
+        database = Database(self.data / "store.sqlite")
+        try:
+            assert database.meta("applied") == replayed.seq
+            return digest(replayed.state), digest(database)
+        finally:
+            database.close()
+
+    def parked(self) -> list[dict[str, Any]]:
+        """Every parked hit, oldest first, over as many pages as there are."""
+        found: list[dict[str, Any]] = []
+        while page := self.api(f"parked?limit=500&after={found[-1]['hit'] if found else 0}")["parked"]:
+            found += page
+        return found
 
     def transactions(self, query: str = "") -> list[dict[str, Any]]:
         """Every transaction, newest first, over as many pages as there are."""
