@@ -29,9 +29,10 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
     if cycle.status != "running":
         return _while_stopped(turn, hit)
     if not plan.match:
-        row = _start_transaction(turn, hit, _accept(turn, hit))
+        began = _accept(turn, hit)  # By the end of the turn the row may be at the pass of a hit that was parked.
+        row = _start_transaction(turn, hit, began)
         _warn(turn, hit, row.id)
-        return Accepted(row.hit, row.id)
+        return Accepted(began, row.id)
     candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *hit.key), CANDIDATES_MAX)
     if not candidates:
         if plan.step.unmatched == "reject":

@@ -39,7 +39,7 @@ class Server:
         self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.log = project / "server.log"
-        self._http = httpx.Client(base_url=self.url, timeout=30)  # Making one takes longer than most calls.
+        self._http = self._client()
 
     def start(self) -> float:
         """Start it and wait until it is ready; returns the seconds that took."""
@@ -75,12 +75,24 @@ class Server:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
+        self._disconnect()
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        code = self.process.wait(40)
+        self._disconnect()
+        return code
+
+    def _disconnect(self) -> None:
+        """Let go of the connections to a process that has ended; the next one gets new ones."""
+        self._http.close()
+        self._http = self._client()
+
+    def _client(self) -> httpx.Client:
+        """A client for many calls: making one takes longer than most of them."""
+        return httpx.Client(base_url=self.url, timeout=30)
 
     def __enter__(self) -> Self:
         self.start()
@@ -89,7 +101,7 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        self._http.close()
+        self._disconnect()
 
     def hit(self, identifier: str, body: Any, **headers: str) -> httpx.Response:
         """POST to a webhook."""
