@@ -124,7 +124,7 @@ def test_9_a_decision_that_can_not_be_made_fails_by_its_policy(condition: str, k
     """Sections 3, 9 and 10: it chooses nothing; it stops the transaction, or is ignored and goes to the next step."""
     quoted = condition if condition.startswith("{") else f'"{condition}"'
     said = f"decide: {quoted}\n    then: far\n    else: end"
-    asked = {"n": 1, "on": {"pattern": "("}, "way": "text"}
+    asked: dict[str, Any] = {"n": 1, "on": {"pattern": "("}, "way": "text"}
     stopped = decided(said, **asked)
     assert (stopped.status(), stopped.incidents()) == (["failed"], [kind])
     assert [status for status, _ in stopped.replies()] == [500]
