@@ -125,7 +125,7 @@ def test_6_3_failed_and_stopped_transactions_are_no_candidates(end: str) -> None
         story.start()
     assert (first.status, second.status) == ("held", end)
     verdict = call_back(story)
-    assert (verdict.transaction, verdict.candidates) == (first.id, ())
+    assert (verdict.transaction, verdict.candidates, told(story, verdict).candidates) == (first.id, (), [])
 
 
 def test_6_3_a_transaction_is_a_candidate_in_whatever_state_it_is_since() -> None:
