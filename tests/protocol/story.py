@@ -27,11 +27,32 @@ from protocol.inputs import (
 from protocol.loading import Source, encode_definition, load_project
 from protocol.memory import MemoryState
 from protocol.outbox import Effect, outbox
-from protocol.state import Reply, TransactionRow
+from protocol.state import Reply, Row, TransactionRow
+from protocol.turn import Decision
 from runtime.store.digest import digest
+from runtime.store.rows import encode, row_key
 
 SECOND = 1_000_000_000
+SAVED_CHECK_MAX = 100  # Rows; a story of thousands would spend its time on looking at them all after every turn.
 NOON = 1_767_268_800 * SECOND
+
+
+class Careful(MemoryState):
+    """Keeps the bytes of each row as it was saved: a change that is not saved would be lost to a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved: dict[tuple[str, int | str], bytes] = {}
+
+    def save(self, row: Row) -> None:
+        super().save(row)
+        self.saved[type(row).__name__, row_key(row)] = encode(row)
+
+    def unsaved(self) -> list[Row]:
+        """The rows that were changed after they were saved."""
+        tables = (self.cycles, self.definitions, self.transactions, self.hits, self.incidents)
+        rows = [row for table in tables for row in table.values()]
+        return [row for row in rows if self.saved[type(row).__name__, row_key(row)] != encode(row)]
 
 
 class Story:
@@ -41,11 +62,12 @@ class Story:
         sources = [Source(f"{number}.cycle.yaml", text) for number, text in enumerate(files)]
         definitions, faults = load_project(sources)
         assert not faults, [str(fault) for fault in faults]
-        self.state = MemoryState()
+        self.state = Careful()
         self.at = NOON
         self.journal: list[AnyEvent] = []
         self.latest: list[AnyEvent] = []
         self.effects: list[Effect] = []
+        self.turns: list[Decision] = []
         for name, definition in definitions.items():
             packed = encode_definition(definition)
             self.put(Deploy(name, self.at, packed, f"hash-{name}", {}))
@@ -56,8 +78,11 @@ class Story:
     def put(self, given: Input) -> Verdict:
         """One turn, and the turns it leaves over."""
         decision = self.decision = decide(self.state, given, len(self.journal))
+        self.turns.append(decision)
         self.latest = list(decision.events)
         self.journal += decision.events
+        if len(self.state.saved) < SAVED_CHECK_MAX:
+            assert not self.state.unsaved()
         self.effects = outbox(self.state, decision, "/status/{}".format)
         verdict = decision.verdict
         for left in decision.rest:
@@ -150,9 +175,9 @@ class Story:
         active = tuple(row.id for row in rows if row.status == "running" or row.call or row.queue)
         self.put(Recover(self.cycle, self.at, waiting, active))
 
-    def replayed(self) -> MemoryState:
+    def replayed(self) -> Careful:
         """The state that the journal's bytes give."""
-        state = MemoryState()
+        state = Careful()
         packed = b"\xdd" + len(self.journal).to_bytes(4, "big") + b"".join(map(encode_event, self.journal))
         for seq, event in enumerate(decode_events(packed)):
             evolve(state, event, seq)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from protocol import routing, turn
+from protocol import fold_hits, routing, turn
 from protocol.cycle import decide
+from protocol.events import IncidentRaised, PassStarted, TransactionSplit
 from protocol.inputs import Deliver, Input, Parked, Receipt, Recover, Refused, Resumed, Verdict
 from runtime.store.digest import digest
 from tests.protocol.story import Story
@@ -158,9 +159,42 @@ def test_how_the_work_is_cut_into_turns_changes_nothing(
     cut = Story(BUSY)
     assert busy_day(cut) == whole
     assert digest(cut.replayed()) == digest(cut.state)
+    begun = [sum(isinstance(event, PassStarted | TransactionSplit) for event in one.events) for one in cut.turns]
+    assert max(begun) <= passes + 1, "a pass that must begin may be one too many"
+    if size == 1:
+        assert max(begun) == 1
     dying = Dying(BUSY)
     assert busy_day(dying) == whole
     assert dying.deaths, "no turn left anything over: the bounds above cut nothing"
+
+
+def ranges(story: Story, transaction: int) -> list[int]:
+    """The sequence numbers of the events about a transaction, as first and last of each range."""
+    about = [
+        seq
+        for seq, event in enumerate(story.journal)
+        if seq == transaction
+        or (getattr(event, "transaction", 0) == transaction and not isinstance(event, IncidentRaised))
+    ]
+    found: list[int] = []
+    for seq in about:
+        if found and found[-1] == seq - 1:
+            found[-1] = seq
+        else:
+            found += (seq, seq)
+    return found
+
+
+def test_14_a_transaction_knows_which_events_are_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 14: every range, as the journal has them; past a bound the first turn and the latest ones."""
+    whole = Story(BUSY)
+    busy_day(whole)
+    rows = whole.state.transactions.values()
+    assert {row.id: row.events for row in rows} == {row.id: ranges(whole, row.id) for row in rows}
+    longest = max(rows, key=lambda row: len(row.events))
+    monkeypatch.setattr(fold_hits, "EVENT_RANGES_MAX", 6)
+    few = whole.replayed().transaction(longest.id).events
+    assert few == longest.events[:2] + longest.events[-4:]
 
 
 def test_kept_hits_wait_when_their_cycle_does_not_run() -> None:

@@ -1,11 +1,13 @@
 """Synchronous answers (section 5): what the caller of a pass is told, and that he is told it once."""
 
+from typing import Literal
+
 import msgspec
 import pytest
 
 from protocol.answers import PROBLEM, TRANSACTION_HEADER
 from protocol.events import ReplyBuilt
-from protocol.inputs import Accepted, Duplicate, Resumed
+from protocol.inputs import Accepted, Duplicate, ReplySettled, Resumed
 from protocol.state import HitRow, Reply
 from tests.protocol.story import Story
 
@@ -140,3 +142,27 @@ def test_5_4_after_a_crash_the_caller_is_detached_and_his_repeat_gets_the_answer
     reply = story.state.hit(first.hit).reply
     assert reply is not None
     assert (reply.status, reply.body, len(built(story))) == (201, b'{"n":7}', 1)
+
+
+@pytest.mark.parametrize("fate", ["sent", "gone", "deadline"])
+def test_5_4_the_fate_of_an_answer_is_recorded_once(fate: Literal["sent", "gone", "deadline"]) -> None:
+    """5.4: sent, caller gone or deadline; what is said later about it changes nothing."""
+    story = Story(SYNC)
+    hit = ask(story, "answer", n=7)
+    assert hit.fate == "waiting"
+    story.put(ReplySettled("sync", story.at, hit.id, fate))
+    assert story.names() == ["ReplySent" if fate == "sent" else "ReplyDetached"]
+    assert hit.fate == fate
+    story.put(ReplySettled("sync", story.at, hit.id, "gone" if fate == "sent" else "sent"))
+    story.restart()
+    assert (story.names(), story.state.hit(hit.id).fate) == ([], fate)
+
+
+def test_5_4_the_answer_to_a_caller_who_left_is_built_all_the_same() -> None:
+    """5.1, 5.4: a transaction is never cancelled by its caller; the answer is there to be fetched."""
+    story = Story(SYNC)
+    hit = ask(story, "call", n=7)
+    story.put(ReplySettled("sync", story.at, hit.id, "deadline"))
+    story.answer({})
+    assert hit.reply is not None
+    assert (hit.reply.status, hit.fate) == (201, "deadline")

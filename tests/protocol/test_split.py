@@ -55,6 +55,17 @@ def test_9_a_split_runs_each_item_as_a_transaction_of_its_own() -> None:
     assert len({call.idempotency_key for call in story.calls()}) == 2
 
 
+def test_9_the_parts_of_a_hit_share_its_body_until_the_last_of_them_has_ended() -> None:
+    """Sections 3 and 9: each may map from `hit`, in whatever order they end, and then nobody keeps it."""
+    story = Story(ITEMS)
+    parent = order(story, "tea", "jam", "rice")
+    hit = story.state.hit(parent.hit)
+    for row in reversed(children(story, parent)):
+        assert (hit.status, bool(hit.body)) == ("running", True)
+        story.answer({}, transaction=row.id)
+    assert (hit.status, hit.body, hit.headers) == ("done", b"", {})
+
+
 @pytest.mark.parametrize(("value", "data"), [(7, {"item": 7}), ("a", {"item": "a"}), ({"x": 1}, {"x": 1})])
 def test_9_an_item_that_is_no_object_is_found_as_item(value: Any, data: dict[str, Any]) -> None:
     """Section 9: `step.item`."""

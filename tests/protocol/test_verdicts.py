@@ -218,6 +218,26 @@ def test_5_a_built_answer_is_given_to_the_caller_of_its_pass() -> None:
     assert reply.hit == hit
 
 
+def test_5_a_caller_whose_request_moves_to_another_transaction_goes_on_waiting() -> None:
+    """5.3 and 6.3: nobody told him anything but that it runs; he has the answer of the pass that ran it."""
+    story = Story((CYCLE % "ignore").replace("  answer:", SLOW))
+    rows = []
+    for _ in range(2):
+        begun_now = story.hit("asked", {"job": 42})
+        assert isinstance(begun_now, Accepted)
+        story.answer({}, transaction=begun_now.transaction)
+        rows.append(story.state.transaction(begun_now.transaction))
+    story.hit("back", {"job": 42})
+    verdict = story.hit("back", {"job": 42})
+    assert isinstance(verdict, Resumed)
+    hit = story.state.hit(verdict.hit)
+    story.answer(None, 500, transaction=rows[1].id)
+    assert (hit.transaction, hit.status, hit.fate, hit.parked) == (rows[0].id, "running", "waiting", False)
+    assert [one.hit for one in story.effects if isinstance(one, SendReply)] == [rows[1].hit]
+    story.answer({}, transaction=rows[0].id)
+    assert [(one.hit, one.reply.status) for one in story.effects if isinstance(one, SendReply)] == [(hit.id, 201)]
+
+
 def test_5_a_caller_whose_queued_request_is_kept_by_a_stop_is_told_so() -> None:
     """Sections 5 and 11: 202 parked, since its pass will begin after a start; nobody waits in vain."""
     story, hit = waiting()
@@ -240,4 +260,5 @@ def test_5_a_caller_whose_request_finds_no_place_any_more_is_told_so() -> None:
     story.answer(None, 500)
     sent = [(one.hit, one.reply.status) for one in story.effects if isinstance(one, SendReply)]
     assert sent == [(first, 500), (hit, 410)]
+    assert story.state.hit(hit).fate == "none"
     assert [one.incident.kind for one in story.effects if isinstance(one, Report)] == ["remote_error", "hit_expired"]
