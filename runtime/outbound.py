@@ -50,7 +50,11 @@ class Outbound:
     def __init__(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_S)
         self._client = httpx.AsyncClient(
-            limits=limits, follow_redirects=False, trust_env=False, headers={"user-agent": "cyclewright"}
+            limits=limits,
+            timeout=None,  # noqa: S113 - `perform` bounds the whole attempt; httpx's own 5 s would undercut the step's.
+            follow_redirects=False,
+            trust_env=False,
+            headers={"user-agent": "cyclewright"},
         )
         self._limiters: dict[tuple[str, str], trio.CapacityLimiter] = {}
 
