@@ -33,6 +33,7 @@ class Server:
         self.data = project / ".cyclewright"
         self.process: subprocess.Popen[bytes] | None = None
         self.log = project / "server.log"
+        self._client: httpx.Client | None = None
 
     def start(self) -> float:
         """Start it and wait until it is ready; returns the seconds that took."""
@@ -66,14 +67,31 @@ class Server:
     def kill(self) -> None:
         """Kill -9."""
         assert self.process is not None
+        self._hang_up()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
+        self._hang_up()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def delete_store(self) -> None:
+        """Take the store away from a server that does not run: the journal has all it needs to be built again."""
+        for suffix in ("", "-wal", "-shm"):
+            (self.data / f"store.sqlite{suffix}").unlink(missing_ok=True)
+
+    def command(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """A command of the command line on this project."""
+        whole = [sys.executable, "-m", "runtime.cli", name, str(self.project), *options]
+        return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
     def __enter__(self) -> Self:
         self.start()
@@ -91,7 +109,8 @@ class Server:
         """A call to the API with the admin token."""
         token = (self.data / "admin.token").read_text()
         headers = {"authorization": f"Bearer {token}"}
-        response = httpx.request(method, f"{self.url}/api/{path}", headers=headers, timeout=30)
+        self._client = self._client or httpx.Client(timeout=30)
+        response = self._client.request(method, f"{self.url}/api/{path}", headers=headers)
         response.raise_for_status()
         return response.json()
 
