@@ -1,11 +1,14 @@
 """What a caller sees: durable webhooks and synchronous round trips over real sockets, and what holds cost."""
 
+import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httptools
@@ -70,35 +73,44 @@ class _Answers:
         self.done += 1
 
 
-async def _client(request: bytes, times: list[float], statuses: dict[int, int], ends: float) -> None:
-    while trio.current_time() < ends:
-        await _connection(request, times, statuses, ends)
+async def _client(requests: Iterator[bytes], times: list[float], statuses: dict[int, int], ends: float) -> None:
+    while trio.current_time() < ends and await _connection(requests, times, statuses, ends):
+        pass
 
 
-async def _connection(request: bytes, times: list[float], statuses: dict[int, int], ends: float) -> None:
-    """Requests over one connection, until the time is over or the server closes it."""
+async def _connection(requests: Iterator[bytes], times: list[float], statuses: dict[int, int], ends: float) -> bool:
+    """Requests over one connection; returns whether the server closed it before the time or the requests ended."""
     async with await trio.open_tcp_stream("127.0.0.1", PORT) as stream:
         while trio.current_time() < ends:
             answers = _Answers()
             parser = httptools.HttpResponseParser(answers)
             began = time.perf_counter()
+            request = next(requests, None)
+            if request is None:
+                return False
             await stream.send_all(request)
             while not answers.done:
                 received = await stream.receive_some(65_536)
                 if not received:
-                    return
+                    return True
                 parser.feed_data(received)
             times.append(time.perf_counter() - began)
             status = parser.get_status_code()
             statuses[status] = statuses.get(status, 0) + 1
+    return False
 
 
 def load(
-    identifier: str, body: bytes, connections: int, seconds: float = SECONDS
+    identifier: str, bodies: bytes | Iterable[bytes], connections: int, seconds: float = SECONDS
 ) -> tuple[list[float], dict[int, int]]:
-    """Send one request after the other on so many connections; the times of all, and their statuses."""
+    """Send one request after the other on so many connections, until the time or the bodies end.
+
+    Returns:
+        The times of all, and how many there were of each status.
+    """
     head = f"POST /webhook/{identifier} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
-    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    each = itertools.repeat(bodies) if isinstance(bodies, bytes) else bodies
+    requests = (f"{head}content-length: {len(body)}\r\n\r\n".encode() + body for body in each)
     times: list[float] = []
     statuses: dict[int, int] = {}
 
@@ -106,7 +118,7 @@ def load(
         ends = trio.current_time() + seconds
         async with trio.open_nursery() as nursery:
             for _ in range(connections):
-                nursery.start_soon(_client, request, times, statuses, ends)
+                nursery.start_soon(_client, requests, times, statuses, ends)
 
     trio.run(main)
     return times, statuses
@@ -160,14 +172,14 @@ def run(holds: int = 100_000) -> None:
 def _holds(process: subprocess.Popen[bytes], arguments: list[str], project: Path, holds: int) -> None:
     """Make holds over HTTP, then look at memory, kill, and start again."""
     before = resident_mib(process)
-    made, job = 0, 0
     began = time.perf_counter()
-    while made < holds and time.perf_counter() - began < 300:
-        job += 1
-        times, _ = load("bench-hold", b'{"job": %d}' % job, 64, seconds=10)
-        made += len(times)
-    rate = made / (time.perf_counter() - began)
-    row("holds made over HTTP", f"{rate:,.0f}/s", note=f"{made:,} held")
+    times, statuses = load("bench-hold", (b'{"job": %d}' % job for job in range(holds)), 64, seconds=600)
+    made = len(times)
+    figure = f"{made / (time.perf_counter() - began):,.0f}/s"
+    row("holds made over HTTP, 64 connections", figure, *percentiles(times), note=str(statuses))
+    jobs = random.sample(range(made), min(made, 10_000))
+    times, statuses = load("bench-back", (b'{"job": %d}' % job for job in jobs), 64, seconds=60)
+    row("holds resumed, any of them", f"{len(times) / sum(times) * 64:,.0f}/s", *percentiles(times), note=str(statuses))
     after = resident_mib(process)
     row("memory with holds", f"{after:.0f} MiB", note=f"{(after - before) * (1 << 20) / made:.0f} bytes a hold")
     process.send_signal(signal.SIGKILL)

@@ -127,6 +127,21 @@ class Appender:
             with self._writing("a confirm frame"):
                 return self._writer.confirm()
 
+    def reserve(self, epoch: int) -> bool:
+        """See `Ownership.reserve`."""
+        shelf = self._shelf
+        with self._lock:
+            self._check_owner(epoch)
+            try:
+                with self._writing("the manifest", may_be_full=True):
+                    shelf.flush()
+                if not shelf.spare_busy:  # Whoever makes it right now may yet meet the end of the disk.
+                    with self._writing("the spare segment", may_be_full=True):
+                        shelf.prepare_spare()
+            except JournalFull:
+                return False
+            return shelf.spare_ready
+
     def release(self, epoch: int) -> None:
         """Make the confirm frame durable, if this epoch still owns the log and the disk still works."""
         with self._lock:

@@ -118,14 +118,17 @@ class JournalDamaged(JournalError):
         offset: byte offset in that file where the first rule broke.
         rule: which rule, in words.
         detail: what was found.
+        advice: what to do, the same for every fault of the class.
     """
+
+    advice = (
+        "No record was changed; restore the file from a copy, "
+        "or open with salvage to keep what comes before it and quarantine the rest"
+    )
 
     def __init__(self, segment: str, offset: int, rule: str, detail: str = "") -> None:
         found = f" ({detail})" if detail else ""
-        super().__init__(
-            f"{segment} at byte {offset}: {rule}{found}. No record was changed; restore the file from a copy, "
-            "or open with salvage to keep what comes before it and quarantine the rest"
-        )
+        super().__init__(f"{segment} at byte {offset}: {rule}{found}. {self.advice}")
         self.segment = segment
         self.offset = offset
         self.rule = rule
@@ -133,4 +136,6 @@ class JournalDamaged(JournalError):
 
 
 class JournalNewer(JournalDamaged):
-    """The file says it was written by a newer build: use that build."""
+    """The file says it was written by a newer build. Nothing is wrong with it, so there is nothing to salvage."""
+
+    advice = "This build is older than the journal, which is whole and was not changed: use the newer build"

@@ -32,6 +32,8 @@ except ImportError:  # pragma: no cover - the plain standard library is enough.
     from zlib import crc32
 
 __all__ = [
+    "ARRAY_32",
+    "ARRAY_HEAD_BYTES",
     "CLEAN_CLOSE",
     "CONFIRM",
     "DATA",
@@ -39,6 +41,7 @@ __all__ = [
     "HEADER_BYTES",
     "MAGIC",
     "PAYLOAD_BYTES_MAX",
+    "SALT_MASK",
     "Frame",
     "FrameHeader",
     "Stamp",
@@ -48,6 +51,8 @@ __all__ = [
     "encode_frame",
     "pack_groups",
     "parse_header",
+    "unpack_array_head",
+    "unpack_header",
 ]
 
 MAGIC: Final = b"JFM1"
@@ -63,12 +68,15 @@ CLEAN_CLOSE: Final = 2  # Flag: the writer closed after this frame; nothing can 
 _HEADER: Final = struct.Struct("<4sBBHIIQQQQQII")
 _UNSUMMED_BYTES: Final = HEADER_BYTES - 4
 _CRC: Final = struct.Struct("<I")
-_SALT_MASK: Final = 0xFFFF_FFFF
-_ARRAY_HEAD_BYTES: Final = 5
+SALT_MASK: Final = 0xFFFF_FFFF
+ARRAY_32: Final = 0xDD  # msgpack's array with a count of 32 bits.
+ARRAY_HEAD_BYTES: Final = 5
 _ZEROS: Final = bytes(4096)
+unpack_header: Final = _HEADER.unpack_from
+unpack_array_head: Final = struct.Struct(">BI").unpack_from
 
 
-class Frame(Struct, frozen=True):
+class Frame(Struct, frozen=True, gc=False):
     """One durable frame, as a reader gets it.
 
     Attributes:
@@ -152,7 +160,7 @@ def encode_frame(
         stamp.at,
         payload_crc,
         stamp.chain,
-        stamp.salt & _SALT_MASK,
+        stamp.salt & SALT_MASK,
         0,
     )[:_UNSUMMED_BYTES]
     header_crc = crc32(head)
@@ -167,7 +175,7 @@ def parse_header(view: memoryview | bytes, offset: int, salt: int) -> FrameHeade
     header = FrameHeader._make(_HEADER.unpack_from(view, offset))
     if header.header_crc != crc32(view[offset : offset + _UNSUMMED_BYTES]):
         return None
-    return header if header.salt == salt & _SALT_MASK else None
+    return header if header.salt == salt & SALT_MASK else None
 
 
 def pack_groups(groups: Iterable[Sequence[bytes]], soft_bytes: int) -> list[tuple[int, bytes]]:
@@ -185,7 +193,7 @@ def pack_groups(groups: Iterable[Sequence[bytes]], soft_bytes: int) -> list[tupl
     size = 0
     for group in groups:
         group_bytes = sum(map(len, group))
-        if group_bytes > PAYLOAD_BYTES_MAX - _ARRAY_HEAD_BYTES:
+        if group_bytes > PAYLOAD_BYTES_MAX - ARRAY_HEAD_BYTES:
             raise TooLarge(
                 f"a group of records must fit one frame of {PAYLOAD_BYTES_MAX} bytes, this one has {group_bytes}: "
                 "refuse such input before it reaches the journal"

@@ -65,6 +65,10 @@ class LocalOwnership:
         """See `Ownership.confirm`."""
         return self._appender.confirm(self._epoch)
 
+    def reserve(self) -> bool:
+        """See `Ownership.reserve`."""
+        return self._appender.reserve(self._epoch)
+
     def close(self) -> None:
         """See `Ownership.close`; fine after a failure, after being fenced, and to repeat."""
         self._appender.release(self._epoch)

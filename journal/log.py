@@ -180,6 +180,13 @@ class Ownership(Protocol):
         """
         ...
 
+    def reserve(self) -> bool:
+        """Take the room that the next segment needs, unless it is taken already; False while the disk is full.
+
+        What a caller who met `JournalFull` asks from time to time, to know when it is over.
+        """
+        ...
+
     def close(self) -> None:
         """Give the right back; the log notes a clean end."""
         ...

@@ -130,11 +130,8 @@ def _frames(storage: Storage, folder: Path, source: Callable[[], View], seq: int
         if extent is None:
             raise AssertionError("a durable record is in some segment")
         try:
-            for frame in _extent_frames(storage, folder, view.journal_id, extent, seq):
-                if frame.base_seq > last:
-                    return
-                seq = frame.base_seq + frame.count
-                yield frame
+            yield from _extent_frames(storage, folder, view.journal_id, extent, (seq, last))
+            seq = extent.next_seq
         except FileNotFoundError as error:
             if extent.record.name in (found.record.name for found in source().extents):
                 rule = "every segment of the manifest is in the folder"
@@ -143,9 +140,11 @@ def _frames(storage: Storage, folder: Path, source: Callable[[], View], seq: int
             raise JournalUnreadable(extent.record.name, error) from error
 
 
-def _extent_frames(storage: Storage, folder: Path, journal_id: bytes, extent: Extent, seq: int) -> Iterator[Frame]:
-    """Data frames of one segment from the one that holds `seq` on; all there are, or JournalDamaged."""
-    record = extent.record
+def _extent_frames(
+    storage: Storage, folder: Path, journal_id: bytes, extent: Extent, span: tuple[int, int]
+) -> Iterator[Frame]:
+    """Data frames of one segment that hold sequence numbers of the span; all there are, or JournalDamaged."""
+    record, (seq, last) = extent.record, span
     handle, header = open_segment(storage, folder, record, journal_id)
     try:
         start: tuple[int, int] | None = None
@@ -155,8 +154,10 @@ def _extent_frames(storage: Storage, folder: Path, journal_id: bytes, extent: Ex
         walk = Walk(Window(storage, handle, extent.end), header, start)
         name = record.name
         for offset, frame, payload in walk.frames():
-            if frame.kind == DATA and frame.base_seq + frame.records > seq:
-                yield Frame(frame.base_seq, frame.records, frame.at, bytes(payload), name, offset)
+            if frame.kind == DATA and (base_seq := frame.base_seq) + (count := frame.records) > seq:
+                if base_seq > last:
+                    return
+                yield Frame(base_seq, count, frame.at, bytes(payload), name, offset)
     finally:
         storage.close(handle)
     if walk.seq != extent.next_seq:

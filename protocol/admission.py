@@ -11,14 +11,17 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
-from protocol.bodies import BodyError, UnsupportedBody, read_body
-from protocol.definition import Dedupe
+from protocol.bodies import BodyError, UnsupportedBody
+from protocol.cloudevents import read_event
+from protocol.definition import Dedupe, Verify
+from protocol.duration import SECOND_NS
 from protocol.events import Origin
 from protocol.expression import ExpressionError, compile_expression
-from protocol.fields import Fault
+from protocol.fields import Fault, show
 from protocol.inputs import Hit
-from protocol.program import Program, WebhookPlan, lookup
+from protocol.program import MATCHED_CHARACTERS_MAX, Program, WebhookPlan, lookup
 from protocol.state import Reply
+from protocol.verification import secret_header
 
 QUERY_METHODS = frozenset({"GET", "DELETE"})  # These carry their fields in the query.
 DELIVERY_HEADERS = ("webhook-id", "idempotency-key", "x-github-delivery", "x-shopify-webhook-id")
@@ -52,7 +55,7 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         return problem(405, "Method not allowed", detail, headers={"allow": allow})
     content_type = request.headers.get("content-type", "")
     try:
-        body = dict(request.query) if request.method in QUERY_METHODS else read_body(request.body, content_type)
+        body, event = _value(request, content_type)
     except UnsupportedBody as fault:
         return problem(415, "Unsupported media type", str(fault))
     except BodyError as fault:
@@ -61,19 +64,21 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
     key = plan.key(data) if plan.match else ()
     if key is None:
         where = ", ".join(pair.location for pair in plan.match)
-        faults = [*faults, Fault(where, "a field that is matched by must have a value", "nothing")]
+        rule = f"a field that is matched by must have a value of 1 to {MATCHED_CHARACTERS_MAX} characters"
+        faults = [*faults, Fault(where, rule, show([lookup(pair.path, data) for pair in plan.match]))]
     if faults and (plan.step.check == "reject" or key is None):
         return faults_problem(422, "The request breaks the step's contract", faults)
-    delivery = request.delivery or _delivery(plan, request, data)
+    delivery = request.delivery or _delivery(plan, request, data, event)
     if len(delivery) > DELIVERY_KEY_MAX:
         return problem(400, "Delivery key too long", f"a delivery key has at most {DELIVERY_KEY_MAX} characters")
+    wants_reply = plan.answers and not _wants_async(request.headers)
     warns = plan.step.check == "warn"
     return Hit(
         cycle=program.definition.cycle,
         step=step,
         at=request.at,
         method=request.method,
-        headers={name: value for name, value in request.headers.items() if name not in SECRET_HEADERS},
+        headers=_without_secrets(plan, request.headers),
         query=dict(request.query),
         body=request.body,
         content_type=content_type,
@@ -81,14 +86,27 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         key=key or (),
         delivery=delivery,
         digest=_digest(request) if delivery else "",
-        wants_reply=plan.answers and not _wants_async(request.headers),
+        wants_reply=wants_reply,
+        answer_by=request.at + answer_within(plan, request.headers) if wants_reply else 0,
         depth=request.depth,
         origin=request.origin,
         warnings=tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if warns else (),
     )
 
 
-def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any]) -> str:
+def _without_secrets(plan: WebhookPlan, headers: Mapping[str, str]) -> dict[str, str]:
+    said = plan.step.verify
+    own = secret_header(said) if isinstance(said, Verify) else ""
+    return {name: value for name, value in headers.items() if name not in SECRET_HEADERS and name != own}
+
+
+def _value(request: Incoming, content_type: str) -> tuple[Any, dict[str, Any] | None]:
+    if request.method in QUERY_METHODS:
+        return dict(request.query), None
+    return read_event(request.headers, request.body, content_type)
+
+
+def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any], event: Mapping[str, Any] | None) -> str:
     dedupe = plan.step.dedupe
     if not isinstance(dedupe, Dedupe):
         return ""
@@ -105,6 +123,8 @@ def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any]) -> 
     for name in DELIVERY_HEADERS:
         if request.headers.get(name):
             return request.headers[name]
+    if event is not None:
+        return f"{event['source']} {event['id']}"
     if request.headers.get("ce-id") and request.headers.get("ce-source"):
         return f"{request.headers['ce-source']} {request.headers['ce-id']}"
     return ""
@@ -126,6 +146,14 @@ def preferences(headers: Mapping[str, str]) -> dict[str, str]:
         if name.strip():
             found.setdefault(name.strip().lower(), value.strip().strip('"'))
     return found
+
+
+def answer_within(plan: WebhookPlan, headers: Mapping[str, str]) -> int:
+    """How many nanoseconds a caller waits: what the step says, or less if the caller prefers (RFC 7240, 4.3)."""
+    said = preferences(headers).get("wait", "")
+    if said.isascii() and said.isdecimal() and len(said) < 10:
+        return min(plan.answer_within, int(said) * SECOND_NS)
+    return plan.answer_within
 
 
 def _wants_async(headers: Mapping[str, str]) -> bool:

@@ -1,15 +1,23 @@
-"""Request and response bodies as values: JSON, form and text.
+"""Request and response bodies as values: JSON, XML, forms and text.
 
 What comes out is always fit for the journal and for expressions: maps with text keys, lists, text, booleans,
 nulls, integers of 64 bits and finite floats.
 """
 
+import base64
+from collections.abc import Sequence
+from email.parser import BytesParser
+from email.policy import HTTP
 from math import isfinite
 from typing import Any
 from urllib.parse import parse_qsl
+from xml.parsers.expat import ExpatError
 
 import msgspec
+import xmltodict
 
+MULTIPART = "multipart/form-data"
+XML_TYPES = ("application/xml", "text/xml")
 FORM = "application/x-www-form-urlencoded"
 NESTING_MAX = 64  # Levels; real payloads have fewer than 20, and each level costs stack wherever a value is walked.
 FORM_FIELDS_MAX = 1000  # As most servers allow; more is an attack on the dict behind it.
@@ -38,26 +46,30 @@ def read_body(body: bytes, content_type: str, *, lenient: bool = False) -> Any:
         lenient: a remote's answer is data even when it is not what it says: such a body is given as text.
 
     Raises:
-        UnsupportedBody: the content type is not JSON, form or text.
+        UnsupportedBody: the content type is not JSON, XML, form or text.
         BodyError: the body is not what it says, nests too deep, or holds a number beyond 64 bits.
     """
     kind = media_type(content_type)
     try:
-        return _read(body, kind)
+        return _read(body, kind, content_type)
     except BodyError:
         if lenient:
             return body.decode("utf-8", "replace")
         raise
 
 
-def _read(body: bytes, kind: str) -> Any:
+def _read(body: bytes, kind: str, content_type: str) -> Any:
     if kind in ("", "application/json") or kind.endswith("+json"):
         return read_json(body) if body else None
     if kind == FORM:
         return _read_form(body)
+    if kind == MULTIPART:
+        return _read_multipart(body, content_type)
+    if kind in XML_TYPES or kind.endswith("+xml"):
+        return _read_xml(body)
     if kind == "text/plain":
         return {"text": _text(body)}
-    raise UnsupportedBody(f"a webhook reads JSON, form and text bodies, not {kind[:80]!r}")
+    raise UnsupportedBody(f"a webhook reads JSON, XML, form and text bodies, not {kind[:80]!r}")
 
 
 def read_json(body: bytes) -> Any:
@@ -82,7 +94,43 @@ def _read_form(body: bytes) -> dict[str, Any]:
     return collect_pairs(pairs)
 
 
-def collect_pairs(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+def _read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
+    """Fields by name, and files as objects of `filename`, `content_type` and `base64` (RFC 7578)."""
+    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
+    parts = list(message.iter_parts()) if message.is_multipart() else []
+    if not parts or message.defects or len(parts) > FORM_FIELDS_MAX:
+        raise BodyError(
+            f"the body is not a multipart form of 1 to {FORM_FIELDS_MAX} parts, each closed by its boundary"
+        )
+    pairs: list[tuple[str, Any]] = []
+    for part in parts:
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if not isinstance(name, str) or not isinstance(content, bytes):
+            raise BodyError("a part of the multipart form has no name, or is itself in parts")
+        filename = part.get_filename()
+        if filename is None:
+            pairs.append((name, _text(content)))
+        else:
+            packed = base64.b64encode(content).decode()
+            pairs.append((name, {"filename": filename, "content_type": part.get_content_type(), "base64": packed}))
+    return collect_pairs(pairs)
+
+
+def _read_xml(body: bytes) -> Any:
+    """XML as nested objects: attributes as `@name`, text beside them as `#text`, repeated elements as a list.
+
+    Entities and document types are refused: expanding them is how a small document fills the memory.
+    """
+    try:
+        value = xmltodict.parse(body, disable_entities=True)
+    except (ExpatError, ValueError, RecursionError) as fault:
+        raise BodyError(f"the body is not XML without entities: {fault}") from None
+    check_value(value)
+    return value
+
+
+def collect_pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Pairs as a map; a name that comes more than once gives a list."""
     form: dict[str, Any] = {}
     for name, value in pairs:

@@ -4,6 +4,7 @@ The Idempotency-Key is `transaction.step.pass`: the same on every attempt and af
 honours it (draft-ietf-httpapi-idempotency-key-header) sees one effect.
 """
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,6 +17,9 @@ from protocol.expression import EmptySource
 from protocol.program import CallPlan, Scope
 from protocol.state import TransactionRow, transaction_name
 
+RENDERED_BYTES_MAX = 2 << 20  # Of a body; a merge field written ten times must not outgrow a frame of the journal.
+TEXT_CHARACTERS_MAX = 16 << 10  # Of a url or a header, as servers bound them.
+
 
 class StepFailed(Exception):
     """A step could not do its work; the cycle's `on_error` says what follows."""
@@ -26,12 +30,24 @@ class StepFailed(Exception):
 
 
 def idempotency_key(row: TransactionRow, step: str) -> str:
-    """The name of one call, whichever attempt carries it."""
-    return f"{transaction_name(row.cycle, row.id)}.{step}.{row.number}"
+    """The name of one call, whichever attempt carries it; a step that runs again after a wait makes another call."""
+    again = f".{row.rounds}" if row.rounds and step in row.data else ""
+    return f"{transaction_name(row.cycle, row.id)}.{step}.{row.number}{again}"
 
 
 def encode_body(body: Any, kind: BodyKind) -> tuple[bytes, str]:
-    """A rendered body as bytes and their content type; `none`, or nothing rendered, is no body and no type."""
+    """A rendered body as bytes and their content type; `none`, or nothing rendered, is no body and no type.
+
+    Raises:
+        StepFailed: it is larger than `RENDERED_BYTES_MAX`, or a form that is no mapping.
+    """
+    packed, content_type = _encode(body, kind)
+    if len(packed) > RENDERED_BYTES_MAX:
+        raise StepFailed("too_large", f"a body has at most {RENDERED_BYTES_MAX} bytes, and this one {len(packed)}")
+    return packed, content_type
+
+
+def _encode(body: Any, kind: BodyKind) -> tuple[bytes, str]:
     if kind == "none" or body is None:
         return b"", ""
     if kind == "form":
@@ -41,6 +57,17 @@ def encode_body(body: Any, kind: BodyKind) -> tuple[bytes, str]:
     if kind == "text":
         return str(body).encode(), "text/plain; charset=utf-8"
     return msgspec.json.encode(body), "application/json"
+
+
+def encode_headers(rendered: Mapping[str, Any]) -> dict[str, str]:
+    """Rendered headers, names in lower case; raises `StepFailed` for one that is not a line of bounded length."""
+    headers = {name.lower(): str(value) for name, value in rendered.items()}
+    for name, value in headers.items():
+        if len(value) > TEXT_CHARACTERS_MAX or any(character in value for character in "\r\n\0"):
+            raise StepFailed(
+                "invalid_header", f"header {name} must be one line of at most {TEXT_CHARACTERS_MAX} characters"
+            )
+    return headers
 
 
 def render_request(plan: CallPlan, scope: Scope) -> Request:
@@ -56,10 +83,9 @@ def render_request(plan: CallPlan, scope: Scope) -> Request:
     query = {name: value for name, value in plan.query.render(scope).items() if value is not None}
     if query:
         url += ("&" if "?" in url else "?") + urlencode(query, doseq=True, quote_via=quote)
-    headers = {name.lower(): str(value) for name, value in plan.headers.render(scope).items()}
-    for name, value in headers.items():
-        if any(character in value for character in "\r\n\0"):
-            raise StepFailed("invalid_request", f"header {name} must be one line of text")
+    if len(url) > TEXT_CHARACTERS_MAX:
+        raise StepFailed("invalid_request", f"a url has at most {TEXT_CHARACTERS_MAX} characters, this one {len(url)}")
+    headers = encode_headers(plan.headers.render(scope))
     body, content_type = encode_body(plan.body.render(scope), plan.body_as)
     connector = plan.step.connector
     return Request(

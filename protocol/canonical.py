@@ -5,7 +5,7 @@ have no canonical text, so they never match anything, not even each other.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,7 @@ from protocol.definition import FieldType
 
 DIGITS_MAX = 60  # Of a decimal; more is no amount of anything, and exponents must not fill memory.
 NUMBER_CHARACTERS_MAX = 200  # Of text that is a number; zeros without end say nothing, and cost time.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TRUTHS = {"true": "true", "false": "false"}
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,6})?", re.ASCII)  # Decimal itself reads 1_000 and NaN too.
@@ -77,6 +78,14 @@ def instant_of(value: Any) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # No such day, or an offset that leads out of the calendar.
         return None
+
+
+def instant_ns(value: Any) -> int | None:
+    """RFC 3339 text, or a number of milliseconds since 1970, as nanoseconds; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value * 1_000_000
+    moment = instant_of(value)
+    return None if moment is None else round((moment - EPOCH) / timedelta(microseconds=1)) * 1000
 
 
 def text_of(value: Any) -> str:

@@ -4,7 +4,7 @@ What passes here compiles and runs; `compile_program` relies on it.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,14 +16,20 @@ from protocol.definition import (
     CallStep,
     DecideStep,
     Definition,
+    DelayStep,
     RespondStep,
+    Retry,
+    ScriptStep,
+    SplitStep,
     Step,
+    WaitAllStep,
+    WaitUntilStep,
     WebhookStep,
 )
 from protocol.duration import parse_duration
 from protocol.expression import ExpressionError, compile_expression, compile_template
 from protocol.fields import spec_of, split_location
-from protocol.flow import Flow, flow, passless_loop
+from protocol.flow import Flow, flow, passless_loop, reachable
 from protocol.loading import CheckFault, Loaded, Place, Source, load
 from protocol.program import LINK_PREFIX, SCOPE_NAMES
 
@@ -33,10 +39,17 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 Found = Iterator[CheckFault]
 
 
-def check_project(sources: Sequence[Source]) -> tuple[dict[str, Definition], list[CheckFault]]:
-    """Read and check a whole project; with no faults its definitions are fit to run."""
+def check_project(
+    sources: Sequence[Source], modules: Collection[str] = ()
+) -> tuple[dict[str, Definition], list[CheckFault]]:
+    """Read and check a whole project; with no faults its definitions are fit to run.
+
+    Args:
+        sources: its files.
+        modules: the Python modules beside them, which scripts may name.
+    """
     loaded = load(sources)
-    faults = [*loaded.faults, *check_definitions(loaded)]
+    faults = [*loaded.faults, *check_definitions(loaded), *_scripts(loaded, modules)]
     return loaded.definitions, sorted(faults, key=lambda fault: (fault.file, fault.line))
 
 
@@ -55,6 +68,18 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
         shape += _identifiers(definition, place, pinned)
         faults += shape
     return faults
+
+
+def _scripts(loaded: Loaded, modules: Collection[str]) -> Found:
+    for cycle, definition in loaded.definitions.items():
+        for name, step in definition.steps.items():
+            if isinstance(step, ScriptStep):
+                module = step.script.partition(":")[0]
+                if module not in modules:
+                    rule = "names no Python module of this project"
+                    yield loaded.places[cycle].fault(
+                        ("steps", name, "script"), rule, module, _near(module, list(modules))
+                    )
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -92,24 +117,18 @@ def _graph(definition: Definition, found: Flow, place: Place) -> Found:
     if not found.trigger:
         yield place.fault(("steps",), "the first step must be a webhook, the trigger", next(iter(found.after), "none"))
         return
-    reached: set[str] = set()
-    ahead = [found.trigger]
-    while ahead:
-        name = ahead.pop()
-        if name in found.targets and name not in reached:
-            reached.add(name)
-            ahead += found.targets[name]
+    reached = {found.trigger, *reachable(found.targets, found.trigger)}
     for name in found.after:
         if name not in reached:
             yield place.fault(("steps", name), "can not be reached from the trigger", "")
     loop = passless_loop(found, definition)
     if loop:
-        rule = f"loops without passing a webhook: {' → '.join([*loop, loop[0]])}"
+        rule = f"loops without passing a webhook, a delay or a wait: {' → '.join([*loop, loop[0]])}"
         yield place.fault(("steps", loop[0]), rule, "")
 
 
-def _earlier(found: Flow, step: str) -> list[str]:
-    """The steps from which a step can be reached: whose data it may use."""
+def _earlier(definition: Definition, found: Flow, step: str) -> list[str]:
+    """The steps from which a step can be reached: whose data it may use. Nothing is mapped from before a `wait_all`."""
     before: set[str] = set()
     ahead = [step]
     while ahead:
@@ -117,14 +136,18 @@ def _earlier(found: Flow, step: str) -> list[str]:
         for name, targets in found.targets.items():
             if target in targets and name not in before:
                 before.add(name)
-                ahead.append(name)
+                if not isinstance(definition.steps[name], WaitAllStep):
+                    ahead.append(name)
     return sorted(before)
 
 
 def _step(definition: Definition, found: Flow, name: str, place: Place, others: Mapping[str, Definition]) -> Found:
     step = definition.steps[name]
     at = ("steps", name)
-    names = {*_earlier(found, name), *SCOPE_NAMES}
+    names = {*_earlier(definition, found, name), *SCOPE_NAMES}
+    if isinstance(step.on_error, Retry):
+        for index, gap in enumerate(step.on_error.retry):
+            yield from _lengths({str(index): gap}, place, (*at, "on_error", "retry"))
     match step:
         case WebhookStep():
             yield from _webhook(definition, found, name, step, place)
@@ -141,6 +164,15 @@ def _step(definition: Definition, found: Flow, name: str, place: Place, others: 
                 yield place.fault((*at, "respond", "status"), "lies from 200 to 599", str(said.status))
         case DecideStep():
             yield from _decide(step, names, place, at)
+        case DelayStep():
+            yield from _lengths({"delay": step.delay}, place, at)
+        case SplitStep():
+            yield from _expression(step.split, names, place, (*at, "split"))
+        case WaitAllStep():
+            if not step.wait_all:
+                yield place.fault((*at, "wait_all"), "is written as wait_all: true", str(step.wait_all))
+        case WaitUntilStep():
+            yield from _template(step.wait_until, names, place, (*at, "wait_until"))
         case _:
             pass
 
@@ -158,8 +190,21 @@ def _webhook(definition: Definition, found: Flow, name: str, step: WebhookStep, 
             yield place.fault((*at, "match", location), "a request is matched by one value, not by a list", location)
     lengths: dict[str, Any] = {"park": step.park, "hold_for": step.hold_for, "answer_within": step.answer_within}
     yield from _lengths(lengths, place, at)
+    yield from _verify(step, place, (*at, "verify"))
     if step.dedupe != "off":
         yield from _lengths({"window": step.dedupe.window}, place, (*at, "dedupe"))
+
+
+def _verify(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:
+    said = step.verify
+    if said is UNSET:
+        return
+    if not said.names:
+        yield place.fault(at, "needs a secret, such as env.SHOP_SECRET", "nothing")
+    if said.scheme == "hmac" and not said.header:
+        yield place.fault(at, "needs the header that carries the signature", "nothing")
+    if said.header and said.scheme not in ("hmac", "api_key"):
+        yield place.fault((*at, "header"), f"is not said for {said.scheme}, which has headers of its own", said.header)
 
 
 def _call(definition: Definition, name: str, step: CallStep, place: Place, others: Mapping[str, Definition]) -> Found:

@@ -65,8 +65,23 @@ def convert_value(value: Any, hint: Any, path: tuple[str, ...]) -> tuple[Any, li
     try:
         return msgspec.convert(value, hint), []
     except msgspec.ValidationError as fault:
-        rule = str(fault).split(" - at ")[0]
-        return None, [ShapeFault(path, rule[0].lower() + rule[1:], show(value))]
+        return None, [ShapeFault(path, _rule(fault, hint), _found(path, value))]
+
+
+def _rule(fault: msgspec.ValidationError, hint: Any) -> str:
+    """What a value must be, in words where its type has them: nobody should have to read a pattern."""
+    rule = str(fault).split(" - at ")[0]
+    if "matching regex" in rule:
+        for part in (hint, *get_args(hint)):
+            for meta in get_args(part):
+                if isinstance(meta, msgspec.Meta) and meta.description:
+                    return f"must be written as {meta.description}"
+    return rule[0].lower() + rule[1:]
+
+
+def _found(path: tuple[str, ...], value: Any) -> str:
+    """The value found; of a secret that was written into the file, only that it is there."""
+    return "a secret in the file" if {"secret", "secrets"} & set(path[2:]) else show(value)
 
 
 def _struct_in(hint: Any) -> type[Struct] | None:

@@ -4,7 +4,7 @@
    queue, is parked, or has expired with an incident.
 2. A hit and a hold meet whichever comes first, since both are turns of one actor.
 3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
-4. At the end of a turn every accepted hit has a place.
+4. At the end of a turn every accepted hit has a place, and what the turn could not hold is an input of its own.
 """
 
 from protocol.events import (
@@ -13,56 +13,40 @@ from protocol.events import (
     CycleStarted,
     CycleStopped,
     CycleStopping,
-    HitAccepted,
-    HitDuplicated,
+    GatheringEnded,
     HitExpired,
-    HitMatched,
-    HitParked,
     HoldExpired,
     ReplyDetached,
     ReplySent,
     StepCompleted,
-    TransactionStarted,
     TransactionStopped,
 )
+from protocol.failures import fail, keep
 from protocol.inputs import (
-    Accepted,
     CallEnded,
     Continue,
+    Deliver,
     Deploy,
-    Duplicate,
     Hit,
     HoldDue,
     Input,
     ParkDue,
-    Parked,
     Receipt,
     Recover,
     Refused,
     ReplySettled,
-    Resumed,
     Settle,
     Start,
     Stop,
     Verdict,
 )
-from protocol.program import COLLECTED_NS, WebhookPlan
-from protocol.state import HitRow, State, TransactionRow, transaction_name
-from protocol.transaction import (
-    answer_at_end,
-    begin_pass,
-    call_ended,
-    call_unknown,
-    fail,
-    hit_data,
-    resend,
-    run,
-)
+from protocol.outcomes import call_unknown, resend
+from protocol.program import GatherPlan
+from protocol.replies import answer_at_end
+from protocol.routing import COLLECTED_MAX, decide_hit, deliver
+from protocol.state import HitRow, State, TransactionRow
+from protocol.transaction import call_ended, run, wait_over
 from protocol.turn import Decision, Turn
-
-CANDIDATES_MAX = 20  # Transactions named when a match is ambiguous; the most recent is always among them.
-COLLECTED_MAX = 10_000  # Hits kept for a stopped cycle; past it they are refused, so a stopped cycle stays bounded.
-QUEUE_MAX = 10_000  # Hits that wait behind one transaction's pass; past it they are refused.
 
 
 def decide(state: State, given: Input, seq: int) -> Decision:
@@ -78,16 +62,15 @@ def decide(state: State, given: Input, seq: int) -> Decision:
     """
     turn = Turn(state, given.cycle, given.at, seq)
     verdict = _decide(turn, given)
-    while turn.unrouted:
-        _route(turn, state.hit(turn.unrouted.pop(0)))
+    _gather(turn)
     _finish_when_drained(turn)
-    return Decision(seq, turn.events, verdict, tuple(turn.unfinished))
+    return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
 
 
 def _decide(turn: Turn, given: Input) -> Verdict:
     match given:
         case Hit():
-            return _hit(turn, given)
+            return decide_hit(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
         case HoldDue():
@@ -107,159 +90,17 @@ def _decide(turn: Turn, given: Input) -> Verdict:
         case Recover():
             _recover(turn, given)
         case Continue():
-            _continue(turn, turn.state.transaction(given.transaction))
+            run(turn, turn.state.transaction(given.transaction))
+        case Deliver():
+            deliver(turn)
     return None
-
-
-def _hit(turn: Turn, hit: Hit) -> Verdict:
-    cycle = turn.state.cycle(hit.cycle)
-    if hit.delivery:
-        before = turn.state.find_latest("delivery", (hit.cycle, hit.step, hit.delivery), 1)
-        if before and not _forgotten(turn, turn.state.hit(before[0])):
-            return _repeated(turn, hit, turn.state.hit(before[0]))
-    plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
-    if cycle.status != "running":
-        return _while_stopped(turn, hit)
-    if not plan.match:
-        row = _start_transaction(turn, hit, _accept(turn, hit))
-        _warn(turn, hit, row.id)
-        return Accepted(row.hit, row.id)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *hit.key), CANDIDATES_MAX)
-    if not candidates:
-        if plan.step.unmatched == "reject":
-            return Refused(404, "No transaction matches", f"no transaction waits at {hit.step} for this request")
-        accepted = turn.state.hit(_accept(turn, hit))
-        _park(turn, accepted, plan, hit.key)
-        return Parked(accepted.id, accepted.until)
-    if len(candidates) > 1 and plan.step.pick == "only":
-        names = ", ".join(transaction_name(hit.cycle, one) for one in candidates)
-        return Refused(409, "Several transactions match", f"step {hit.step} takes only one match, found {names}")
-    row = turn.state.transaction(candidates[0])
-    if len(row.queue) >= QUEUE_MAX:
-        return Refused(503, "Queue is full", f"{QUEUE_MAX} requests already wait for this transaction")
-    accepted = turn.state.hit(_accept(turn, hit))
-    _warn(turn, hit, row.id)
-    _match(turn, accepted, candidates)
-    return Resumed(accepted.id, row.id, tuple(candidates) if len(candidates) > 1 else ())
-
-
-def _accept(turn: Turn, hit: Hit) -> int:
-    return turn.emit(
-        HitAccepted(
-            hit.cycle,
-            turn.at,
-            hit.step,
-            hit.method,
-            hit.headers,
-            hit.query,
-            hit.body,
-            hit.content_type,
-            hit.delivery,
-            hit.digest,
-            hit.wants_reply,
-            hit.depth,
-            hit.origin,
-        )
-    )
-
-
-def _warn(turn: Turn, hit: Hit, transaction: int) -> None:
-    for warning in hit.warnings:
-        turn.incident(transaction, hit.step, "contract_broken", warning, "warning")
-
-
-def _start_transaction(turn: Turn, given: Hit | None, accepted: int) -> TransactionRow:
-    """Begin a transaction; a fresh hit brings its data along, a kept one has it read again."""
-    hit = turn.state.hit(accepted)
-    cycle = turn.state.cycle(hit.cycle)
-    event = TransactionStarted(hit.cycle, turn.at, hit.id, cycle.definition_hash, hit.depth, hit.origin)
-    row = turn.state.transaction(turn.emit(event))
-    begin_pass(turn, row, hit, None if given is None else given.data)
-    run(turn, row)
-    return row
-
-
-def _match(turn: Turn, hit: HitRow, candidates: list[int]) -> None:
-    """Give a hit to the most recent candidate; its pass begins now unless one is in progress."""
-    row = turn.state.transaction(candidates[0])
-    named = candidates if len(candidates) > 1 else []
-    turn.emit(HitMatched(hit.cycle, turn.at, hit.id, row.id, named))
-    run(turn, row)
-
-
-def _park(turn: Turn, hit: HitRow, plan: WebhookPlan, key: tuple[str, ...]) -> None:
-    turn.emit(HitParked(hit.cycle, turn.at, hit.id, list(key), turn.at + plan.park, "early"))
-
-
-def _forgotten(turn: Turn, before: HitRow) -> bool:
-    """Whether the time for which a delivery key is remembered is over; links are remembered for ever."""
-    if before.origin is not None:
-        return False
-    try:
-        program = turn.state.program(turn.state.cycle(before.cycle).definition_hash)
-        return turn.at - before.at > program.webhook(before.step).window
-    except KeyError:
-        return False  # The step is gone from the current version: keep the promise that was made.
-
-
-def _repeated(turn: Turn, hit: Hit, before: HitRow) -> Verdict:
-    if before.digest != hit.digest:
-        detail = f"delivery {hit.delivery!r} came before with another body; a new event needs a key of its own"
-        return Refused(409, "Delivery key reused", detail)
-    turn.emit(HitDuplicated(hit.cycle, turn.at, before.id))
-    return Duplicate(before.id)
-
-
-def _while_stopped(turn: Turn, hit: Hit) -> Verdict:
-    cycle = turn.state.cycle(hit.cycle)
-    settings = turn.state.program(cycle.definition_hash).definition.settings
-    if hit.origin is None and settings.while_stopped == "refuse":
-        return Refused(409, "Cycle is not running", f"cycle {hit.cycle} is {cycle.status}: start it first")
-    if cycle.parked >= COLLECTED_MAX:
-        return Refused(503, "Too many hits are kept", f"{COLLECTED_MAX} hits already wait for {hit.cycle}")
-    accepted = _accept(turn, hit)
-    until = turn.at + COLLECTED_NS
-    turn.emit(HitParked(hit.cycle, turn.at, accepted, list(hit.key), until, "stopped"))
-    return Parked(accepted, until)
-
-
-def _route(turn: Turn, hit: HitRow) -> None:
-    """Find a place for a hit that was accepted before: a new transaction, a match, or the parking place."""
-    cycle = turn.state.cycle(hit.cycle)
-    if cycle.status != "running":
-        turn.emit(HitParked(hit.cycle, turn.at, hit.id, hit.key, turn.at + COLLECTED_NS, "stopped"))
-        return
-    try:
-        plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
-    except KeyError:
-        turn.emit(HitExpired(hit.cycle, turn.at, hit.id))
-        turn.incident(0, hit.step, "hit_expired", f"the step of hit {hit.id} is gone from the cycle")
-        return
-    if not plan.match:
-        _start_transaction(turn, None, hit.id)
-        return
-    key = plan.key(hit_data(plan, hit))
-    if key is None:
-        key = tuple(hit.key)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *key), CANDIDATES_MAX)
-    if candidates:
-        _match(turn, hit, candidates)
-    else:
-        _park(turn, hit, plan, key)
-
-
-def _continue(turn: Turn, row: TransactionRow) -> None:
-    """Take up a queue that one turn did not finish; in a stopped cycle its hits are kept for the start."""
-    if turn.state.cycle(row.cycle).status != "stopped":
-        run(turn, row)
-        return
-    for hit in list(row.queue):
-        key = turn.state.hit(hit).key
-        turn.emit(HitParked(row.cycle, turn.at, hit, key, turn.at + COLLECTED_NS, "stopped"))
 
 
 def _hold_due(turn: Turn, row: TransactionRow) -> None:
     """A hold that is still there goes on at its exit; in a cycle that is not running it waits for the start."""
+    if row.status == "running" and 0 < row.until <= turn.at:
+        wait_over(turn, row)
+        return
     if row.status != "held" or not 0 < row.until <= turn.at or turn.state.cycle(row.cycle).status != "running":
         return
     step = row.step
@@ -294,12 +135,13 @@ def _start(turn: Turn) -> Receipt:
     if cycle.status != "running":
         turn.emit(CycleStarted(cycle.name, turn.at))
     kept = turn.state.find("collected", (cycle.name,), COLLECTED_MAX)
-    for hit in kept:
-        _route(turn, turn.state.hit(hit))
+    if kept:
+        turn.rest.append(Deliver(cycle.name, turn.at))
     return Receipt("running", resumed=len(kept))
 
 
-def _stop(turn: Turn, given: Stop) -> Receipt:
+def _stop(turn: Turn, given: Stop) -> Receipt | None:
+    """End passes now, or let them end; an order that one turn can not hold goes on in the next, which answers."""
     cycle = turn.state.cycle(turn.cycle)
     if cycle.status == "stopped":
         return Receipt("stopped", held=cycle.held)
@@ -307,19 +149,40 @@ def _stop(turn: Turn, given: Stop) -> Receipt:
         if cycle.status == "running":
             turn.emit(CycleStopping(cycle.name, turn.at))
         return Receipt("stopping" if cycle.running else "stopped", held=cycle.held)
-    cut = turn.state.running(cycle.name)
-    kept = 0
-    for transaction in cut:
+    cut, kept = given.cut, given.kept
+    for transaction in turn.state.running(cycle.name):
+        if turn.exhausted:
+            if cycle.status == "running":
+                turn.emit(CycleStopping(cycle.name, turn.at))
+            turn.rest.append(Stop(cycle.name, turn.at, "stop", cut, kept))
+            return None
         row = turn.state.transaction(transaction)
         queue = list(row.queue)
         turn.emit(TransactionStopped(cycle.name, turn.at, row.id))
         answer_at_end(turn, row)
-        for hit in queue:
-            key = turn.state.hit(hit).key
-            turn.emit(HitParked(cycle.name, turn.at, hit, key, turn.at + COLLECTED_NS, "stopped"))
-        kept += len(queue)
-    turn.emit(CycleStopped(cycle.name, turn.at, "stop", len(cut), kept, cycle.held))
-    return Receipt("stopped", len(cut), kept, cycle.held)
+        keep(turn, queue, "stopped")
+        cut, kept = cut + 1, kept + len(queue)
+    turn.emit(CycleStopped(cycle.name, turn.at, "stop", cut, kept, cycle.held))
+    return Receipt("stopped", cut, kept, cycle.held)
+
+
+def _gather(turn: Turn) -> None:
+    """Go on after each `wait_all` that transactions came to and none is on its way to any more."""
+    try:
+        cycle = turn.state.cycle(turn.cycle)
+    except KeyError:
+        return
+    if not cycle.gathered or cycle.status == "stopped" or turn.rest:
+        return
+    plans = turn.state.program(cycle.definition_hash).plans
+    for step, count in list(cycle.gathered.items()):
+        plan = plans.get(step)
+        if not isinstance(plan, GatherPlan):
+            continue  # The step is gone from the current version.
+        others = sum(running for phase, running in cycle.phases.items() if phase not in plan.awaits)
+        if cycle.running == others:
+            event = GatheringEnded(cycle.name, turn.at, step, count, cycle.definition_hash, plan.after)
+            run(turn, turn.state.transaction(turn.emit(event)))
 
 
 def _finish_when_drained(turn: Turn) -> None:
@@ -344,6 +207,8 @@ def _reply_settled(turn: Turn, given: ReplySettled) -> None:
 def _settle(turn: Turn, given: Settle) -> Verdict:
     row = turn.state.transaction(given.transaction)
     call = row.call
+    if turn.state.cycle(row.cycle).status != "running":
+        return Refused(409, "Cycle is not running", f"start {row.cycle} first: the transaction goes on from the call")
     if call is None or not call.unknown:
         return Refused(409, "Nothing to settle", "the transaction has no call whose outcome is unknown")
     turn.emit(CallSettled(row.cycle, turn.at, row.id, call.step, given.action))
@@ -366,4 +231,4 @@ def _recover(turn: Turn, given: Recover) -> None:
     for transaction in given.transactions:
         row = turn.state.transaction(transaction)
         call_unknown(turn, row)
-        _continue(turn, row)
+        run(turn, row)

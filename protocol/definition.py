@@ -19,7 +19,7 @@ Length = Annotated[str, Meta(pattern=r"^\s*\d{1,9}(\.\d{1,9})?\s*[a-z]+\s*$", de
 
 FieldType = Literal["text", "integer", "decimal", "float", "boolean", "datetime", "object", "list", "any"]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Policy = Literal["ignore", "stop_transaction"]
+Policy = Literal["ignore", "retry", "stop_transaction", "stop_cycle"]
 BodyKind = Literal["json", "form", "text", "none"]
 Check = Literal["reject", "warn", "off"]
 YesNo = bool | Literal["yes", "no"]
@@ -66,10 +66,16 @@ class Connector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     delete: MethodFields | UnsetType = UNSET
 
 
+class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Attempts after the first one, each so long after the one before."""
+
+    retry: Annotated[list[Length], Meta(min_length=1, max_length=50)]
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Defaults of a whole cycle."""
 
-    on_error: Policy = "ignore"
+    on_error: Policy | Retry = "ignore"
     max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
     while_stopped: Literal["refuse", "collect"] = "refuse"
 
@@ -89,7 +95,7 @@ class StepBase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     description: str = ""
     next: str = ""
-    on_error: Policy | UnsetType = UNSET
+    on_error: Policy | Retry | UnsetType = UNSET
 
 
 class Dedupe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -101,6 +107,32 @@ class Dedupe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     window: Length = "3 days"
 
 
+SecretName = Annotated[str, Meta(pattern=r"^env\.[A-Za-z_][A-Za-z0-9_]*$", description="e.g. env.SHOP_SECRET")]
+"""A secret is named, never written: cycle files are shared, and journaled."""
+
+Scheme = Literal["standard_webhooks", "github", "stripe", "slack", "hmac", "bearer", "basic", "api_key"]
+
+
+class Verify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a request shows who sent it; `secrets` are all live ones while one is replaced by another.
+
+    The secret of `basic` is `user:password`. `header` is where `hmac` and `api_key` look.
+    """
+
+    scheme: Scheme
+    secret: SecretName | UnsetType = UNSET
+    secrets: Annotated[list[SecretName], Meta(max_length=5)] = []
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{0,100}$")] = ""
+    encoding: Literal["hex", "base64"] = "hex"
+    algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
+
+    @property
+    def names(self) -> list[str]:
+        """The environment variables that hold the live secrets."""
+        said = [] if self.secret is UNSET else [self.secret]
+        return [name.removeprefix("env.") for name in (*said, *self.secrets)]
+
+
 class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The trigger of a cycle, or, with `match`, a mid-cycle webhook that holds the transaction."""
 
@@ -109,6 +141,7 @@ class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     match: dict[str, str] = {}
     methods: Annotated[list[Method], Meta(min_length=1)] = field(default_factory=lambda: ["POST"])
     identifier: Annotated[str, Meta(min_length=8, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")] = ""
+    verify: Verify | UnsetType = UNSET
     check: Check = "reject"
     dedupe: Dedupe | Literal["off"] = Dedupe()
     answer_within: Length = "30 seconds"
@@ -239,13 +272,65 @@ class DecideStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True
     default: str = ""
 
 
+class DelayStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Waits for a length of time, in the journal: whatever happens to the process."""
+
+    delay: Length
+
+
+class WaitUntilStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Waits until an instant: RFC 3339 text, or milliseconds since 1970; one that is past is no wait."""
+
+    wait_until: str | int
+
+
+class SplitStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Runs each item of a list as a transaction of its own, whose data under this step's id is the item."""
+
+    split: str
+
+
+class WaitAllStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Ends here every transaction that comes; one new one goes on when no other of the cycle is on its way here."""
+
+    wait_all: bool
+
+
+class ScriptStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Calls a Python function of the project with the data of the steps before; what it returns is this step's data."""
+
+    script: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
+            description="module:function, or package.module:function",
+        ),
+    ]
+    safe_to_repeat: YesNo = True
+
+
 class NoteStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """An annotation for readers of the file; it never runs."""
 
     note: str
 
 
-Step = WebhookStep | GetStep | PostStep | PutStep | PatchStep | DeleteStep | RespondStep | DecideStep | NoteStep
+Step = (
+    WebhookStep
+    | GetStep
+    | PostStep
+    | PutStep
+    | PatchStep
+    | DeleteStep
+    | RespondStep
+    | DecideStep
+    | DelayStep
+    | WaitUntilStep
+    | SplitStep
+    | WaitAllStep
+    | ScriptStep
+    | NoteStep
+)
 
 KINDS: dict[str, type[StepBase]] = {
     "webhook": WebhookStep,
@@ -256,6 +341,11 @@ KINDS: dict[str, type[StepBase]] = {
     "delete": DeleteStep,
     "respond": RespondStep,
     "decide": DecideStep,
+    "delay": DelayStep,
+    "wait_until": WaitUntilStep,
+    "split": SplitStep,
+    "wait_all": WaitAllStep,
+    "script": ScriptStep,
     "note": NoteStep,
 }
 """The key that names a kind → the type that reads such a step."""

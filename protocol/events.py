@@ -28,7 +28,10 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Request(Struct, frozen=True, array_like=True, gc=False):
-    """One outbound request as the step rendered it; the connector's secrets are added when it is sent."""
+    """One outbound request as the step rendered it; the connector's secrets are added when it is sent.
+
+    A script leaves the process like a call: its method is `SCRIPT`, and its url the name of the function.
+    """
 
     connector: str
     method: str
@@ -93,6 +96,7 @@ class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     wants_reply: bool
     depth: int
     origin: Origin | None = None
+    answer_by: int = 0  # When the caller stops waiting for an answer.
 
 
 class HitDuplicated(Event, frozen=True, array_like=True, gc=False, tag=11):
@@ -110,12 +114,15 @@ class HitMatched(Event, frozen=True, array_like=True, gc=False, tag=12):
 
 
 class HitParked(Event, frozen=True, array_like=True, gc=False, tag=13):
-    """A hit waits: for a transaction that reaches its step (`early`), or for its cycle to start (`stopped`)."""
+    """A hit waits: for a transaction that reaches its step (`early`), or for its cycle to start (`stopped`).
+
+    One whose transaction failed before its turn came (`moved`) waits only until the cycle finds it another place.
+    """
 
     hit: int
     key: list[str]
     until: int
-    reason: Literal["early", "stopped"]
+    reason: Literal["early", "stopped", "moved"]
 
 
 class HitExpired(Event, frozen=True, array_like=True, gc=False, tag=14):
@@ -196,6 +203,32 @@ class TransactionStopped(Event, frozen=True, array_like=True, gc=False, tag=28):
     transaction: int
 
 
+class TransactionSplit(Event, frozen=True, array_like=True, gc=False, tag=29):
+    """One item of a list began a transaction, whose id is this event's sequence number."""
+
+    transaction: int  # The parent.
+    step: str
+    index: int
+    item: Any
+    target: str
+
+
+class TransactionGathered(Event, frozen=True, array_like=True, gc=False, tag=30):
+    """The transaction came to a `wait_all` and ends there."""
+
+    transaction: int
+    step: str
+
+
+class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
+    """Nothing is on its way to a `wait_all` any more: a transaction, named by this event's number, goes on after it."""
+
+    step: str
+    count: int
+    definition_hash: str
+    target: str
+
+
 class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
 
@@ -247,6 +280,22 @@ class CallSettled(Event, frozen=True, array_like=True, gc=False, tag=44):
     action: Literal["resend", "done", "fail"]
 
 
+class WaitStarted(Event, frozen=True, array_like=True, gc=False, tag=50):
+    """The pass goes on at `until`: after a `delay`, with another attempt (`retry`), or after a remote put it off."""
+
+    transaction: int
+    step: str
+    until: int
+    reason: Literal["delay", "retry", "limited"]
+
+
+class WaitEnded(Event, frozen=True, array_like=True, gc=False, tag=51):
+    """The time has come."""
+
+    transaction: int
+    step: str
+
+
 class ReplyBuilt(Event, frozen=True, array_like=True, gc=False, tag=60):
     """The answer to a hit, byte for byte; durable before its first byte leaves."""
 
@@ -254,6 +303,7 @@ class ReplyBuilt(Event, frozen=True, array_like=True, gc=False, tag=60):
     status: int
     headers: dict[str, str]
     body: bytes
+    step: str = ""  # The respond step that built it; "" when the end of the pass did.
 
 
 class ReplySent(Event, frozen=True, array_like=True, gc=False, tag=61):
@@ -299,18 +349,23 @@ AnyEvent = (
     | TransactionCompleted
     | TransactionFailed
     | TransactionStopped
+    | TransactionSplit
+    | TransactionGathered
+    | GatheringEnded
     | CallIntended
     | CallAnswered
     | CallFailed
     | CallUnknown
     | CallSettled
+    | WaitStarted
+    | WaitEnded
     | ReplyBuilt
     | ReplySent
     | ReplyDetached
     | IncidentRaised
 )
 
-SCHEMA = 1  # Of the event set; grows when an event is added.
+SCHEMA = 2  # Of the event set; grows when an event is added.
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

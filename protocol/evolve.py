@@ -11,19 +11,33 @@ from typing import Any
 
 from protocol import events as e
 from protocol.bodies import read_body
+from protocol.definition import END
+from protocol.fold_hits import (
+    count_task,
+    end_hit,
+    hit_accepted,
+    hit_duplicated,
+    hit_expired,
+    hit_matched,
+    hit_parked,
+    reply_built,
+    reply_settled,
+    touch,
+    unpark,
+)
+from protocol.program import RespondPlan
 from protocol.state import (
     CycleRow,
     DefinitionRow,
-    HitRow,
     IncidentRow,
     OpenCall,
-    Reply,
     State,
     TransactionRow,
     TransactionStatus,
+    transaction_name,
 )
 
-EVENT_RANGES_MAX = 128  # Sequence ranges kept per transaction: 64 turns; older ones are found by reading the journal.
+CHILDREN_MAX = 1000  # Children named by their parent; a split may have more, and each names its parent.
 
 
 def evolve(state: State, event: e.AnyEvent, seq: int) -> None:
@@ -35,23 +49,12 @@ def evolve(state: State, event: e.AnyEvent, seq: int) -> None:
     _HANDLERS[type(event)](state, event, seq)
 
 
-def _touch(state: State, event: e.AnyEvent, seq: int, transaction: int) -> TransactionRow:
-    row = state.transaction(transaction)
-    row.updated = event.at
-    ranges = row.events
-    if ranges and ranges[-1] == seq - 1:
-        ranges[-1] = seq
-    else:
-        ranges += (seq, seq)
-        if len(ranges) > EVENT_RANGES_MAX:
-            del ranges[2:4]  # The first turn stays: it says how the transaction began.
-    return row
-
-
 def _move(state: State, row: TransactionRow, status: TransactionStatus) -> None:
     """Change the status of a transaction and the counts of its cycle, then save both."""
     if row.status != status:
         cycle = state.cycle(row.cycle)
+        if row.phase:
+            _count_phase(cycle, row.phase, (status == "running") - (row.status == "running"))
         setattr(cycle, row.status, getattr(cycle, row.status) - 1)
         setattr(cycle, status, getattr(cycle, status) + 1)
         row.status = status
@@ -59,13 +62,8 @@ def _move(state: State, row: TransactionRow, status: TransactionStatus) -> None:
     state.save(row)
 
 
-def _end_hit(state: State, row: TransactionRow) -> None:
-    """The pass is over: its hit gives up what only a running pass needs."""
-    hit = state.hit(row.hit)
-    if hit.status == "running":
-        hit.status = "done"
-        hit.body, hit.headers, hit.query = b"", {}, {}
-        state.save(hit)
+def _count_phase(cycle: CycleRow, phase: str, change: int) -> None:
+    cycle.phases = {**cycle.phases, phase: cycle.phases.get(phase, 0) + change}
 
 
 def _writer_started(state: State, event: e.WriterStarted, _seq: int) -> None:
@@ -95,90 +93,6 @@ def _cycle_status(state: State, event: e.CycleStarted | e.CycleStopping | e.Cycl
     state.save(row)
 
 
-def _hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
-    row = HitRow(
-        seq,
-        event.cycle,
-        event.step,
-        event.at,
-        event.method,
-        event.headers,
-        event.query,
-        event.body,
-        event.content_type,
-        event.delivery,
-        event.digest,
-        event.wants_reply,
-        event.depth,
-        event.origin,
-        fate="waiting" if event.wants_reply else "none",
-    )
-    state.save(row)
-    if event.delivery:
-        state.file("delivery", (event.cycle, event.step, event.delivery), seq)
-
-
-def _hit_duplicated(state: State, event: e.HitDuplicated, _seq: int) -> None:
-    """A repeat changes nothing; that it came is in the journal."""
-
-
-def _unpark(state: State, hit: HitRow) -> None:
-    if hit.status == "parked":
-        state.unfile("parked", (hit.cycle, hit.step, *hit.key), hit.id)
-    elif hit.status == "collected":
-        state.unfile("collected", (hit.cycle,), hit.id)
-    else:
-        return
-    cycle = state.cycle(hit.cycle)
-    cycle.parked -= 1
-    state.save(cycle)
-
-
-def _hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
-    hit = state.hit(event.hit)
-    _unpark(state, hit)
-    hit.status = "queued"
-    hit.transaction = event.transaction
-    hit.candidates = list(event.candidates)
-    state.save(hit)
-    row = _touch(state, event, seq, event.transaction)
-    row.queue.append(event.hit)
-    state.save(row)
-
-
-def _hit_parked(state: State, event: e.HitParked, _seq: int) -> None:
-    hit = state.hit(event.hit)
-    _unpark(state, hit)
-    if hit.status == "queued":
-        row = state.transaction(hit.transaction)
-        if hit.id in row.queue:
-            row.queue.remove(hit.id)
-            state.save(row)
-    hit.transaction = 0
-    hit.key, hit.until = list(event.key), event.until
-    hit.parked = True
-    if event.reason == "early":
-        hit.status = "parked"
-        state.file("parked", (hit.cycle, hit.step, *hit.key), hit.id)
-    else:
-        hit.status = "collected"
-        state.file("collected", (hit.cycle,), hit.id)
-    if hit.fate == "waiting":
-        hit.fate = "none"  # Its caller is told `parked`; nobody waits for the answer.
-    cycle = state.cycle(hit.cycle)
-    cycle.parked += 1
-    state.save(cycle)
-    state.save(hit)
-
-
-def _hit_expired(state: State, event: e.HitExpired, _seq: int) -> None:
-    hit = state.hit(event.hit)
-    _unpark(state, hit)
-    hit.status = "expired"
-    hit.body, hit.headers, hit.query = b"", {}, {}
-    state.save(hit)
-
-
 def _transaction_started(state: State, event: e.TransactionStarted, seq: int) -> None:
     row = TransactionRow(
         seq,
@@ -190,22 +104,20 @@ def _transaction_started(state: State, event: e.TransactionStarted, seq: int) ->
         event.parent,
         events=[seq, seq],
     )
-    cycle = state.cycle(event.cycle)
-    cycle.running += 1
-    state.save(cycle)
-    state.save(row)
+    _begin(state, row)
 
 
 def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     hit = state.hit(event.hit)
-    _unpark(state, hit)
+    unpark(state, hit)
     if event.hit in row.queue:
         row.queue.remove(event.hit)
     hit.status, hit.transaction, hit.number = "running", row.id, event.number
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
+    row.rounds = 0
     _move(state, row, "running")
 
 
@@ -220,7 +132,7 @@ def _drop_after(state: State, row: TransactionRow, step: str) -> None:
 
 
 def _step_completed(state: State, event: e.StepCompleted, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     before = row.data.get(event.step)
     row.data[event.step] = {**before, **event.data} if before and row.call is not None else event.data
     row.call = None
@@ -229,34 +141,36 @@ def _step_completed(state: State, event: e.StepCompleted, seq: int) -> None:
 
 
 def _decision_taken(state: State, event: e.DecisionTaken, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     row.step = event.target
     state.save(row)
 
 
 def _transaction_held(state: State, event: e.TransactionHeld, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     before = row.reached.get(event.step)
     if before is not None and before != event.key:
         state.unfile("reached", (row.cycle, event.step, *before), row.id)
     row.reached[event.step] = list(event.key)
     state.file("reached", (row.cycle, event.step, *event.key), row.id)
     row.step, row.until = event.step, event.until
-    _end_hit(state, row)
+    end_hit(state, row)
     _move(state, row, "held")
 
 
 def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     row.step, row.until = event.target, 0
     row.number += 1  # What runs from here is a pass of its own: its calls must not share keys with the one before.
     _move(state, row, "running")
 
 
 def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
-    row.until, row.call = 0, None
-    _end_hit(state, row)
+    row = touch(state, event, seq, event.transaction)
+    row.until, row.call, row.split = 0, None, 0
+    if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
+        hit.failed_at = event.step
+    end_hit(state, row)
     match event:
         case e.TransactionCompleted():
             _move(state, row, "completed")
@@ -271,15 +185,88 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
     _move(state, row, "failed" if isinstance(event, e.TransactionFailed) else "stopped")
 
 
+def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> None:
+    parent = touch(state, event, seq, event.transaction)
+    parent.split = event.index + 1
+    if len(parent.children) < CHILDREN_MAX:
+        parent.children.append(transaction_name(event.cycle, seq))
+    state.save(parent)
+    if parent.hit:
+        hit = state.hit(parent.hit)
+        hit.branches = max(hit.branches, 1) + 1
+        state.save(hit)
+    item = event.item if isinstance(event.item, dict) else {"item": event.item}
+    child = TransactionRow(
+        seq,
+        event.cycle,
+        parent.definition_hash,
+        event.at,
+        event.at,
+        parent.depth,
+        e.Origin(event.cycle, parent.id, event.step, parent.number),
+        step=event.target,
+        number=1,
+        hit=parent.hit,
+        data={**parent.data, event.step: item},
+        phase=parent.phase,
+        events=[seq, seq],
+    )
+    _begin(state, child)
+
+
+def _begin(state: State, row: TransactionRow) -> None:
+    """Count and keep a transaction that is new and running."""
+    cycle = state.cycle(row.cycle)
+    cycle.running += 1
+    if row.phase:
+        _count_phase(cycle, row.phase, 1)
+    state.save(cycle)
+    state.save(row)
+
+
+def _transaction_gathered(state: State, event: e.TransactionGathered, seq: int) -> None:
+    row = touch(state, event, seq, event.transaction)
+    row.step = END
+    state.save(row)
+    cycle = state.cycle(event.cycle)
+    cycle.gathered = {**cycle.gathered, event.step: cycle.gathered.get(event.step, 0) + 1}
+    state.save(cycle)
+
+
+def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
+    cycle = state.cycle(event.cycle)
+    cycle.gathered = {step: count for step, count in cycle.gathered.items() if step != event.step}
+    row = TransactionRow(
+        seq,
+        event.cycle,
+        event.definition_hash,
+        event.at,
+        event.at,
+        0,
+        None,
+        step=event.target,
+        number=1,
+        data={event.step: {"count": event.count}},
+        phase=event.step,
+        events=[seq, seq],
+    )
+    _begin(state, row)
+
+
 def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
+    before = row.call
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
+    if before is not None:
+        row.call.failures, row.call.refusals = before.failures, before.refusals
     row.data.setdefault(event.step, {})
+    if event.link is None:
+        count_task(state, event, event.step)
     _move(state, row, "running")
 
 
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     if row.call is not None and row.call.step == event.step:
         content_type = event.headers.get("content-type", "")
         row.data[event.step] = {
@@ -293,12 +280,12 @@ def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
 
 
 def _call_failed(state: State, event: e.CallFailed, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     state.save(row)
 
 
 def _call_unknown(state: State, event: e.CallUnknown, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     if row.call is not None and event.waits:
         row.call.unknown = True
         _move(state, row, "held")
@@ -306,28 +293,36 @@ def _call_unknown(state: State, event: e.CallUnknown, seq: int) -> None:
 
 
 def _call_settled(state: State, event: e.CallSettled, seq: int) -> None:
-    row = _touch(state, event, seq, event.transaction)
+    row = touch(state, event, seq, event.transaction)
     if row.call is not None:
         row.call.unknown = False
     _move(state, row, "running")
 
 
-def _reply_built(state: State, event: e.ReplyBuilt, _seq: int) -> None:
-    hit = state.hit(event.hit)
-    hit.reply = Reply(event.status, event.headers, event.body)
-    state.save(hit)
+def _wait_started(state: State, event: e.WaitStarted, seq: int) -> None:
+    row = touch(state, event, seq, event.transaction)
+    row.until = event.until
+    if row.call is not None:
+        row.call.failures += event.reason == "retry"
+        row.call.refusals = row.call.refusals + 1 if event.reason == "limited" else 0
+    state.save(row)
 
 
-def _reply_settled(state: State, event: e.ReplySent | e.ReplyDetached, _seq: int) -> None:
-    hit = state.hit(event.hit)
-    hit.fate = "sent" if isinstance(event, e.ReplySent) else event.reason
-    state.save(hit)
+def _wait_ended(state: State, event: e.WaitEnded, seq: int) -> None:
+    row = touch(state, event, seq, event.transaction)
+    row.until = 0
+    row.rounds += 1
+    state.save(row)
 
 
 def _incident_raised(state: State, event: e.IncidentRaised, seq: int) -> None:
     state.save(
         IncidentRow(seq, event.cycle, event.at, event.transaction, event.step, event.kind, event.message, event.level)
     )
+    if event.transaction:
+        plans = state.program(state.transaction(event.transaction).definition_hash).plans
+        if isinstance(plans.get(event.step), RespondPlan):
+            count_task(state, event, event.step)  # A response that came to nothing is one all the same.
 
 
 _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
@@ -336,11 +331,11 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.CycleStarted: _cycle_status,
     e.CycleStopping: _cycle_status,
     e.CycleStopped: _cycle_status,
-    e.HitAccepted: _hit_accepted,
-    e.HitDuplicated: _hit_duplicated,
-    e.HitMatched: _hit_matched,
-    e.HitParked: _hit_parked,
-    e.HitExpired: _hit_expired,
+    e.HitAccepted: hit_accepted,
+    e.HitDuplicated: hit_duplicated,
+    e.HitMatched: hit_matched,
+    e.HitParked: hit_parked,
+    e.HitExpired: hit_expired,
     e.TransactionStarted: _transaction_started,
     e.PassStarted: _pass_started,
     e.StepCompleted: _step_completed,
@@ -350,13 +345,18 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionCompleted: _ended,
     e.TransactionFailed: _ended,
     e.TransactionStopped: _ended,
+    e.TransactionSplit: _transaction_split,
+    e.TransactionGathered: _transaction_gathered,
+    e.GatheringEnded: _gathering_ended,
     e.CallIntended: _call_intended,
     e.CallAnswered: _call_answered,
     e.CallFailed: _call_failed,
     e.CallUnknown: _call_unknown,
     e.CallSettled: _call_settled,
-    e.ReplyBuilt: _reply_built,
-    e.ReplySent: _reply_settled,
-    e.ReplyDetached: _reply_settled,
+    e.WaitStarted: _wait_started,
+    e.WaitEnded: _wait_ended,
+    e.ReplyBuilt: reply_built,
+    e.ReplySent: reply_settled,
+    e.ReplyDetached: reply_settled,
     e.IncidentRaised: _incident_raised,
 }

@@ -16,6 +16,7 @@ from protocol.definition import Fields, FieldSpec, FieldType
 
 FOUND_MAX = 80  # Characters of a value shown with a fault; it may be anything of any size.
 ROOT_LIST = "items"  # The name under which a body that is a list is found.
+HIDDEN = "a value that is not shown"  # In place of a sensitive value: messages are journaled, logged and answered.
 FAULTS_MAX = 100  # Faults listed for one request; a list of a million bad items has no more to say.
 INTEGER_MAX = 2**63 - 1
 
@@ -80,6 +81,16 @@ def show(value: Any) -> str:
     return text if len(text) <= FOUND_MAX else text[: FOUND_MAX - 1] + "…"
 
 
+def _shower(node: Node, *, within: bool) -> Callable[[Any], str]:
+    """How a value is shown with its fault: not at all where it is, holds, or lies within, something sensitive."""
+    return (lambda _: HIDDEN) if within or _holds_sensitive(node) else show
+
+
+def _holds_sensitive(node: Node) -> bool:
+    own = node.spec is not None and node.spec.sensitive
+    return own or any(_holds_sensitive(child) for child in node.children.values())
+
+
 class Contract:
     """The declared fields of one request or response, ready to read bodies.
 
@@ -92,7 +103,7 @@ class Contract:
         self.declared = bool(fields)
         self.sensitive = tuple(location for location, declared in fields.items() if spec_of(declared).sensitive)
         self._types: dict[str, FieldType] = {location: spec_of(declared).type for location, declared in fields.items()}
-        self._read_root = _object_reader(field_tree(fields), "the body must be an object")
+        self._read_root = _object_reader(field_tree(fields), "the body must be an object", within=False)
         self._lists_root = any(location.startswith("[]") for location in fields)
 
     def type_at(self, location: str) -> FieldType:
@@ -119,13 +130,16 @@ def _fault(faults: list[Fault], where: str, rule: str, found: str) -> None:
         faults.append(Fault(where or "$", rule, found))
 
 
-def _reader(node: Node) -> Reader:
+def _reader(node: Node, *, within: bool) -> Reader:
+    """Reads what is declared at a node; `within` says that it lies in something sensitive."""
     spec = node.spec or FieldSpec()
+    within = within or spec.sensitive
     if not node.children:
-        return _list_leaf_reader(spec) if node.is_list else _leaf_reader(spec)
+        shown = _shower(node, within=within)
+        return _list_leaf_reader(spec, shown) if node.is_list else _leaf_reader(spec, shown)
     if node.is_list:
-        return _list_reader(node)
-    read = _object_reader(node, "must be an object")
+        return _list_reader(node, within=within)
+    read = _object_reader(node, "must be an object", within=within)
     if not spec.required:
         return read
 
@@ -137,14 +151,15 @@ def _reader(node: Node) -> Reader:
     return read_required
 
 
-def _object_reader(node: Node, rule: str) -> Reader:
+def _object_reader(node: Node, rule: str, *, within: bool) -> Reader:
     """Reads the declared fields of an object; an absent one counts as empty, so each required field is a fault."""
-    readers = [(name, _reader(child)) for name, child in node.children.items()]
+    readers = [(name, _reader(child, within=within)) for name, child in node.children.items()]
+    shown = _shower(node, within=within)
 
     def read(value: Any, where: str, faults: list[Fault]) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             if value is not None:
-                _fault(faults, where, rule, show(value))
+                _fault(faults, where, rule, shown(value))
             value = {}
         prefix = f"{where}." if where else ""
         return {name: read_child(value.get(name), prefix + name, faults) for name, read_child in readers}
@@ -152,10 +167,11 @@ def _object_reader(node: Node, rule: str) -> Reader:
     return read
 
 
-def _list_reader(node: Node) -> Reader:
+def _list_reader(node: Node, *, within: bool) -> Reader:
     """Reads a list of objects; one that is absent is a fault when it, or a field of its items, is required."""
     required = (node.spec is not None and node.spec.required) or _requires(node)
-    read_item = _object_reader(node, "must be an object")
+    read_item = _object_reader(node, "must be an object", within=within)
+    shown = _shower(node, within=within)
 
     def read(value: Any, where: str, faults: list[Fault]) -> list[Any]:
         if isinstance(value, list):
@@ -163,7 +179,7 @@ def _list_reader(node: Node) -> Reader:
                 read_item({} if item is None else item, f"{where}[{index}]", faults) for index, item in enumerate(value)
             ]
         if value is not None:
-            _fault(faults, where, "must be a list", show(value))
+            _fault(faults, where, "must be a list", shown(value))
         elif required:
             _fault(faults, where, "is required", "nothing")
         return []
@@ -175,7 +191,7 @@ def _requires(node: Node) -> bool:
     return any((child.spec is not None and child.spec.required) or _requires(child) for child in node.children.values())
 
 
-def _leaf_reader(spec: FieldSpec) -> Reader:
+def _leaf_reader(spec: FieldSpec, shown: Callable[[Any], str]) -> Reader:
     convert = _COERCE[spec.type]
     keeps_empty = spec.type in ("text", "any") and not spec.required
 
@@ -185,13 +201,13 @@ def _leaf_reader(spec: FieldSpec) -> Reader:
         try:
             return convert(value)
         except BadValue as rule:
-            _fault(faults, where, str(rule), show(value))
+            _fault(faults, where, str(rule), shown(value))
             return None
 
     return read
 
 
-def _list_leaf_reader(spec: FieldSpec) -> Reader:
+def _list_leaf_reader(spec: FieldSpec, shown: Callable[[Any], str]) -> Reader:
     """Reads a list of plain values, such as `[tags]`."""
     convert = _COERCE[spec.type]
 
@@ -199,14 +215,14 @@ def _list_leaf_reader(spec: FieldSpec) -> Reader:
         if value is None or value == "":
             return _absent(spec, value, where, faults)
         if not isinstance(value, list):
-            _fault(faults, where, "must be a list", show(value))
+            _fault(faults, where, "must be a list", shown(value))
             return None
         items: list[Any] = []
         for index, item in enumerate(value):
             try:
                 items.append(None if item is None else convert(item))
             except BadValue as rule:
-                _fault(faults, f"{where}[{index}]", str(rule), show(item))
+                _fault(faults, f"{where}[{index}]", str(rule), shown(item))
         return items
 
     return read

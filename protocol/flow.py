@@ -1,10 +1,22 @@
 """The graph of a cycle: what follows each step, and what that means for callers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from protocol.definition import END, DecideStep, Definition, NoteStep, RespondStep, WebhookStep
+from protocol.definition import (
+    END,
+    DecideStep,
+    Definition,
+    DelayStep,
+    NoteStep,
+    RespondStep,
+    WaitAllStep,
+    WaitUntilStep,
+    WebhookStep,
+)
+
+PAUSES = (WebhookStep, DelayStep, WaitUntilStep)  # A loop through one of these can not spin.
 
 
 class Flow(Struct, frozen=True):
@@ -16,6 +28,7 @@ class Flow(Struct, frozen=True):
         after: what runs after a step that makes no choice.
         targets: everything that may run right after a step.
         answers: webhooks from which a pass can reach a respond before it holds.
+        gathers: each `wait_all`, and the other ones that lie after it.
     """
 
     trigger: str
@@ -23,6 +36,7 @@ class Flow(Struct, frozen=True):
     after: dict[str, str]
     targets: dict[str, tuple[str, ...]]
     answers: frozenset[str]
+    gathers: dict[str, frozenset[str]]
 
 
 def flow(definition: Definition) -> Flow:
@@ -44,9 +58,25 @@ def flow(definition: Definition) -> Flow:
     trigger = first if first and isinstance(steps[first], WebhookStep) else ""
     webhooks = [name for name in after if isinstance(steps[name], WebhookStep)]
     resolve = {name: runnable(name) for name in names}
-    return Flow(
-        trigger, resolve, after, targets, frozenset(name for name in webhooks if _answers(definition, targets, name))
-    )
+    gathers = {
+        name: frozenset(one for one in reachable(targets, name) if isinstance(steps.get(one), WaitAllStep))
+        for name in after
+        if isinstance(steps[name], WaitAllStep)
+    }
+    answers = frozenset(name for name in webhooks if _answers(definition, targets, name))
+    return Flow(trigger, resolve, after, targets, answers, gathers)
+
+
+def reachable(targets: Mapping[str, tuple[str, ...]], step: str) -> set[str]:
+    """Every step that may run after a step."""
+    found: set[str] = set()
+    ahead = list(targets.get(step, ()))
+    while ahead:
+        name = ahead.pop()
+        if name in targets and name not in found:
+            found.add(name)
+            ahead += targets[name]
+    return found
 
 
 def _targets(definition: Definition, name: str, after: str, runnable: Callable[[str], str]) -> tuple[str, ...]:
@@ -73,7 +103,7 @@ def _answers(definition: Definition, targets: dict[str, tuple[str, ...]], webhoo
         step = definition.steps.get(name)
         if isinstance(step, RespondStep):
             return True
-        if step is None or isinstance(step, WebhookStep) or name in seen:
+        if step is None or isinstance(step, WebhookStep | WaitAllStep) or name in seen:
             continue
         seen.add(name)
         ahead += targets[name]
@@ -81,13 +111,13 @@ def _answers(definition: Definition, targets: dict[str, tuple[str, ...]], webhoo
 
 
 def passless_loop(found: Flow, definition: Definition) -> list[str]:
-    """A loop of steps that passes no webhook, as the names on it; empty when there is none."""
+    """A loop of steps that passes no webhook and no wait, as the names on it; empty when there is none."""
     state: dict[str, bool] = {}
     path: list[str] = []
 
     def visit(name: str) -> list[str]:
         step = definition.steps.get(name)
-        if step is None or isinstance(step, WebhookStep) or state.get(name) is False:
+        if step is None or isinstance(step, PAUSES) or state.get(name) is False:
             return []
         if state.get(name):
             return path[path.index(name) :]

@@ -30,6 +30,7 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     depth: int = 0
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
+    answer_by: int = 0
 
 
 class CallAnswer(Struct, frozen=True, gc=False):
@@ -49,6 +50,12 @@ class CallFailure(Struct, frozen=True, gc=False):
     reason: str
 
 
+class ScriptResult(Struct, frozen=True, gc=False):
+    """A script returned this."""
+
+    data: dict[str, Any]
+
+
 class CallEnded(Struct, frozen=True, gc=False):
     """The outcome of a call; `attempt` 0 stands for whichever attempt is open (links repeat without harm)."""
 
@@ -58,11 +65,11 @@ class CallEnded(Struct, frozen=True, gc=False):
     step: str
     number: int
     attempt: int
-    outcome: CallAnswer | CallFailure
+    outcome: CallAnswer | CallFailure | ScriptResult
 
 
 class HoldDue(Struct, frozen=True, gc=False):
-    """The time of a hold is over."""
+    """The time of a hold, a delay or a retry has come."""
 
     cycle: str
     at: int
@@ -70,11 +77,21 @@ class HoldDue(Struct, frozen=True, gc=False):
 
 
 class Continue(Struct, frozen=True, gc=False):
-    """Passes that one turn left over."""
+    """A pass that one turn left over."""
 
     cycle: str
     at: int
     transaction: int
+
+
+class Deliver(Struct, frozen=True, gc=False):
+    """Hits that were kept, because their cycle was stopped or their transaction failed, look for their place.
+
+    They came before whatever waits in the mailbox, so this is put in front of it.
+    """
+
+    cycle: str
+    at: int
 
 
 class ParkDue(Struct, frozen=True, gc=False):
@@ -103,11 +120,16 @@ class Start(Struct, frozen=True, gc=False):
 
 
 class Stop(Struct, frozen=True, gc=False):
-    """Accept no hits; `stop` ends passes in progress now, `finish` lets them end first."""
+    """Accept no hits; `stop` ends passes in progress now, `finish` lets them end first.
+
+    `cut` and `kept` count what earlier turns of the same order did.
+    """
 
     cycle: str
     at: int
     mode: Literal["stop", "finish"]
+    cut: int = 0
+    kept: int = 0
 
 
 class ReplySettled(Struct, frozen=True, gc=False):
@@ -137,7 +159,9 @@ class Recover(Struct, frozen=True, gc=False):
     transactions: tuple[int, ...]
 
 
-Input = Hit | CallEnded | HoldDue | ParkDue | Deploy | Start | Stop | ReplySettled | Settle | Recover | Continue
+Input = (
+    Hit | CallEnded | HoldDue | ParkDue | Deploy | Start | Stop | ReplySettled | Settle | Recover | Continue | Deliver
+)
 
 
 class Accepted(Struct, frozen=True, gc=False):

@@ -4,8 +4,10 @@ The text is given, not read from disk here. A definition has one canonical encod
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from io import StringIO
 from typing import Any
 
@@ -33,6 +35,8 @@ FILE_BYTES_MAX = 1 << 20  # Of one cycle file; the largest real one has 60 KiB.
 NESTING_MAX = 40  # Levels of a file.
 VALUES_MAX = 100_000  # Values of one file, aliases counted as often as they are used: bounds alias bombs.
 CONNECTOR_FILES = ("connectors.yaml", "connectors.yml")
+
+_AT_LINE = re.compile(r"\bline (\d+)")
 
 
 class Source(Struct, frozen=True):
@@ -195,15 +199,17 @@ def _parse(source: Source) -> tuple[dict[str, Any], Place, CheckFault | None]:
     if len(source.text.encode()) > FILE_BYTES_MAX:
         return {}, place, place.fault((), f"a file has at most {FILE_BYTES_MAX} bytes")
     try:
-        raw = _read(source)
-        data = _plain(raw, (), lines, [0])
+        data = _plain(_read(source), (), lines, [0])
+        if source.name.endswith(".json"):
+            with suppress(YAMLError, ValueError, RecursionError):
+                _plain(_yaml(source.text), (), lines, [0])  # Only for the lines: nearly all JSON is YAML too.
     except YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         line = 1 if mark is None else int(mark.line) + 1
         problem = getattr(fault, "problem", None) or str(fault).split("\n", 1)[0]
         return {}, place, CheckFault(source.name, line, "", f"is not YAML: {problem}", "")
     except (ValueError, RecursionError) as fault:
-        return {}, place, place.fault((), f"can not be read: {str(fault)[:200]}")
+        return {}, place, CheckFault(source.name, line_of(fault), "", f"can not be read: {str(fault)[:200]}", "")
     if not isinstance(data, dict):
         return {}, place, place.fault((), "a cycle file is a mapping", type(data).__name__)
     return data, place, None
@@ -214,9 +220,19 @@ def _read(source: Source) -> Any:
         return json.loads(source.text)
     if source.name.endswith(".toml"):
         return tomllib.loads(source.text)
+    return _yaml(source.text)
+
+
+def _yaml(text: str) -> Any:
     yaml = YAML(typ="rt", pure=True)
     yaml.allow_duplicate_keys = False
-    return yaml.load(StringIO(source.text))
+    return yaml.load(StringIO(text))
+
+
+def line_of(fault: Exception) -> int:
+    """The line that a parser of JSON or TOML names, the first one where it names none."""
+    found = _AT_LINE.search(str(fault))
+    return int(found[1]) if found else 1
 
 
 def _plain(value: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], count: list[int]) -> Any:

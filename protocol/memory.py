@@ -12,6 +12,8 @@ from protocol.state import (
     IndexName,
     Row,
     TransactionRow,
+    UsageRow,
+    usage_name,
 )
 
 
@@ -24,6 +26,7 @@ class MemoryState:
         self.transactions: dict[int, TransactionRow] = {}
         self.hits: dict[int, HitRow] = {}
         self.incidents: dict[int, IncidentRow] = {}
+        self.usages: dict[str, UsageRow] = {}
         self._programs: dict[str, Program] = {}
         self._index: dict[tuple[str, tuple[str, ...]], list[int]] = {}
 
@@ -42,6 +45,10 @@ class MemoryState:
 
     def hit(self, hit: int) -> HitRow:
         return self.hits[hit]
+
+    def usage(self, day: int, cycle: str, step: str) -> UsageRow:
+        name = usage_name(day, cycle, step)
+        return self.usages.get(name) or UsageRow(name, day, cycle, step)
 
     def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
         return self._index.get((index, key), [])[:limit]
@@ -65,6 +72,8 @@ class MemoryState:
                 self.transactions[row.id] = row
             case IncidentRow():
                 self.incidents[row.id] = row
+            case UsageRow():
+                self.usages[row.id] = row
 
     def entries(self) -> list[tuple[str, tuple[str, ...], list[int]]]:
         """Every index entry: the index, the key and the ids filed under it."""

@@ -4,15 +4,22 @@ An outbox is derived from the events of a turn and the state right after it, so 
 state: open calls are repeated, timers are read from the rows, and replies are found by whoever asks for them.
 """
 
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
 from msgspec import Struct
 
+from protocol.answers import problem
 from protocol.events import (
     CallIntended,
     CycleStarted,
+    HitExpired,
     HitParked,
     IncidentRaised,
     ReplyBuilt,
     TransactionHeld,
+    WaitStarted,
 )
 from protocol.inputs import (
     Accepted,
@@ -20,11 +27,14 @@ from protocol.inputs import (
     CallEnded,
     HoldDue,
     ParkDue,
+    Parked,
     Resumed,
     Verdict,
 )
+from protocol.program import SCRIPT
 from protocol.state import HitRow, Reply, State
-from protocol.turn import Decision
+from protocol.turn import Decision, scope
+from protocol.verdicts import verdict_reply
 
 
 class SendReply(Struct, frozen=True):
@@ -35,11 +45,12 @@ class SendReply(Struct, frozen=True):
 
 
 class PerformCall(Struct, frozen=True):
-    """Send a request to a remote system, or hand it to another cycle."""
+    """Send a request to a remote system, hand it to another cycle, or call a function of the project with `data`."""
 
     call: CallIntended
     number: int
     depth: int
+    data: dict[str, Any] | None = None
 
 
 class AnswerLink(Struct, frozen=True):
@@ -69,24 +80,29 @@ class Report(Struct, frozen=True):
 Effect = SendReply | PerformCall | AnswerLink | ArmTimer | RearmTimers | Report
 
 
-def outbox(state: State, decision: Decision) -> list[Effect]:
+def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -> list[Effect]:
     """The effects of a turn, in the order of its events."""
     effects: list[Effect] = []
     for event in decision.events:
         match event:
             case CallIntended():
                 row = state.transaction(event.transaction)
-                effects.append(PerformCall(event, row.number, row.depth))
+                data = deepcopy(scope(state, row)) if event.request.method == SCRIPT else None
+                effects.append(PerformCall(event, row.number, row.depth, data))
             case ReplyBuilt():
-                reply = Reply(event.status, event.headers, event.body)
-                effects.append(SendReply(event.hit, reply))
-                hit = state.hit(event.hit)
-                if hit.origin is not None and hit.wants_reply:
-                    effects.append(link_answer(hit, reply, event.at))
+                effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
             case TransactionHeld(until=until) if until:
                 effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
-            case HitParked():
+            case WaitStarted(until=until):
+                effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
+            case HitParked(reason=reason):
                 effects.append(ArmTimer(ParkDue(event.cycle, event.until, event.hit)))
+                if reason != "moved" and event.hit < decision.seq:  # Of one accepted now, the verdict says so.
+                    reply = verdict_reply(state, Parked(event.hit, event.until), status_url)
+                    effects += _tell(state.hit(event.hit), reply, event.at)
+            case HitExpired():
+                reply = problem(410, "The request has expired", "nothing came for it in the time it was kept")
+                effects += _tell(state.hit(event.hit), reply, event.at)
             case CycleStarted():
                 effects.append(RearmTimers(event.cycle))
             case IncidentRaised():
@@ -96,12 +112,16 @@ def outbox(state: State, decision: Decision) -> list[Effect]:
     return effects
 
 
-def link_answer(hit: HitRow, reply: Reply, at: int) -> AnswerLink:
-    """The answer to a hit that came over a link, as the outcome of the parent's call."""
+def _tell(hit: HitRow, reply: Reply, at: int) -> list[Effect]:
+    """Tell whoever waits for an answer to this hit: callers, and the step of another cycle that linked to it."""
+    if not hit.wants_reply:
+        return []
+    told: list[Effect] = [SendReply(hit.id, reply)]
     origin = hit.origin
-    assert origin is not None, "only a linked hit has a parent"
-    answer = CallAnswer(reply.status, reply.headers, reply.body, hit.transaction, hit.cycle)
-    return AnswerLink(CallEnded(origin.cycle, at, origin.transaction, origin.step, origin.number, 0, answer))
+    if origin is not None:
+        answer = CallAnswer(reply.status, reply.headers, reply.body, hit.transaction, hit.cycle)
+        told.append(AnswerLink(CallEnded(origin.cycle, at, origin.transaction, origin.step, origin.number, 0, answer)))
+    return told
 
 
 def awaits_reply(state: State, verdict: Verdict) -> int:

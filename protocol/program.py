@@ -18,12 +18,18 @@ from protocol.definition import (
     Connector,
     DecideStep,
     Definition,
+    DelayStep,
     FieldType,
     Policy,
     RespondStep,
+    Retry,
+    ScriptStep,
+    SplitStep,
+    WaitAllStep,
+    WaitUntilStep,
     WebhookStep,
 )
-from protocol.duration import parse_duration
+from protocol.duration import UNITS_NS, parse_duration
 from protocol.expression import Expression, Template, compile_expression, compile_template
 from protocol.fields import Contract
 from protocol.flow import flow
@@ -31,7 +37,11 @@ from protocol.loading import encode_definition
 
 SCOPE_NAMES = ("vars", "cycle", "transaction", "hit", "last_success")
 COLLECTED_NS = parse_duration("24 hours")  # A hit for a stopped cycle waits a day, as the contract promises.
+RETRY_GAPS_NS = tuple(minutes * UNITS_NS["minute"] for minutes in (5, 35, 95, 275, 635))
+SCRIPT = "SCRIPT"  # The method of a call that a function of the project answers.
+SCRIPT_NS = 60 * UNITS_NS["second"]  # A script may take; longer work belongs behind an HTTP call of its own.
 LINK_PREFIX = "cycle:"
+MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
 _HIT = re.compile(rb"\bhit\b")
 
 Scope = Mapping[str, Any]
@@ -61,14 +71,17 @@ class WebhookPlan(Struct, frozen=True):
     after: str
 
     def key(self, data: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """The canonical values a request carries for `match`; None when one is null, missing or empty."""
-        values = [canonical(lookup(pair.path, data), pair.type) for pair in self.match]
-        return None if None in values else tuple(value for value in values if value is not None)
+        """The canonical values a request carries for `match`; None when one is null, missing, empty or too long."""
+        return _key([canonical(lookup(pair.path, data), pair.type) for pair in self.match])
 
     def key_of(self, scope: Scope) -> tuple[str, ...] | None:
-        """The canonical values the earlier steps give; None when one is null, missing or empty."""
-        values = [canonical(pair.earlier.evaluate(scope), pair.type) for pair in self.match]
-        return None if None in values else tuple(value for value in values if value is not None)
+        """The canonical values the earlier steps give; None when one is null, missing, empty or too long."""
+        return _key([canonical(pair.earlier.evaluate(scope), pair.type) for pair in self.match])
+
+
+def _key(values: list[str | None]) -> tuple[str, ...] | None:
+    found = tuple(value for value in values if value is not None and len(value) <= MATCHED_CHARACTERS_MAX)
+    return found if len(found) == len(values) else None
 
 
 class CallPlan(Struct, frozen=True):
@@ -86,6 +99,7 @@ class CallPlan(Struct, frozen=True):
     safe_to_repeat: bool
     link: tuple[str, str] | None
     policy: Policy
+    gaps: tuple[int, ...]  # Nanoseconds before each attempt after the first, with the policy `retry`.
     after: str
 
 
@@ -108,7 +122,42 @@ class DecidePlan(Struct, frozen=True):
     after: str
 
 
-Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan
+class WaitPlan(Struct, frozen=True):
+    """A step that waits, ready to run: for `delay` nanoseconds, or until the instant that `until` gives."""
+
+    delay: int
+    until: Template | None
+    policy: Policy
+    after: str
+
+
+class ScriptPlan(Struct, frozen=True):
+    """A step that calls a function of the project, ready to run."""
+
+    function: str
+    safe_to_repeat: bool
+    policy: Policy
+    gaps: tuple[int, ...]
+    after: str
+
+
+class SplitPlan(Struct, frozen=True):
+    """A step that runs each item of a list as a transaction of its own."""
+
+    items: Expression
+    policy: Policy
+    after: str
+
+
+class GatherPlan(Struct, frozen=True):
+    """A `wait_all`, ready to run; `awaits` are the other ones whose transactions may still come here."""
+
+    awaits: frozenset[str]
+    policy: Policy
+    after: str
+
+
+Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan | SplitPlan | GatherPlan | ScriptPlan
 
 
 class Program(Struct, frozen=True):
@@ -147,12 +196,14 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
     plans: dict[str, Plan] = {}
     for name, step in definition.steps.items():
         after = flows.after.get(name, END)
-        policy = definition.settings.on_error if step.on_error is UNSET else step.on_error
+        said_policy = definition.settings.on_error if step.on_error is UNSET else step.on_error
+        policy: Policy = "retry" if isinstance(said_policy, Retry) else said_policy
         match step:
             case WebhookStep():
                 plans[name] = _webhook(step, names, after, flows.resolve, answers=name in flows.answers)
             case CallStep():
-                plans[name] = _call(step, definition.connectors[step.connector], names, after, policy)
+                gaps = _gaps(said_policy)
+                plans[name] = _call(step, definition.connectors[step.connector], names, after, policy, gaps)
             case RespondStep(respond=said):
                 plans[name] = RespondPlan(
                     compile_template(said.status, names),
@@ -164,6 +215,17 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
                 )
             case DecideStep():
                 plans[name] = DecidePlan(_chooser(step, names, after, flows.resolve), policy, after)
+            case DelayStep(delay=length):
+                plans[name] = WaitPlan(parse_duration(length), None, policy, after)
+            case WaitUntilStep(wait_until=instant):
+                plans[name] = WaitPlan(0, compile_template(instant, names), policy, after)
+            case SplitStep(split=path):
+                plans[name] = SplitPlan(compile_expression(path, names), policy, after)
+            case ScriptStep(script=function, safe_to_repeat=safe):
+                plans[name] = ScriptPlan(function, safe in (True, "yes"), policy, _gaps(said_policy), after)
+            case WaitAllStep():
+                awaits = (other for other in flows.gathers if other != name and name in flows.gathers[other])
+                plans[name] = GatherPlan(frozenset(awaits), policy, after)
             case _:
                 continue  # A note never runs.
     mentions_hit = _HIT.search(encode_definition(definition)) is not None
@@ -197,7 +259,15 @@ def _webhook(
     )
 
 
-def _call(step: CallStep, connector: Connector, names: frozenset[str], after: str, policy: Policy) -> CallPlan:
+def _gaps(policy: Policy | Retry) -> tuple[int, ...]:
+    if isinstance(policy, Retry):
+        return tuple(map(parse_duration, policy.retry))
+    return RETRY_GAPS_NS if policy == "retry" else ()
+
+
+def _call(
+    step: CallStep, connector: Connector, names: frozenset[str], after: str, policy: Policy, gaps: tuple[int, ...]
+) -> CallPlan:
     link = None
     if step.url.startswith(LINK_PREFIX):
         target, _, webhook = step.url.removeprefix(LINK_PREFIX).partition("/")
@@ -216,6 +286,7 @@ def _call(step: CallStep, connector: Connector, names: frozenset[str], after: st
         True if repeat is UNSET else repeat in (True, "yes"),
         link,
         policy,
+        gaps,
         after,
     )
 

@@ -41,6 +41,8 @@ class CycleRow(Struct, gc=False, array_like=True):
     failed: int = 0
     stopped: int = 0
     parked: int = 0
+    gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
+    phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):
@@ -76,6 +78,9 @@ class HitRow(Struct, gc=False, array_like=True):
     parked: bool = False  # Whether its caller was told `parked`; a repeat is told so too.
     reply: Reply | None = None
     fate: ReplyFate = "none"
+    answer_by: int = 0
+    branches: int = 0  # Transactions in progress that share this hit, once it was split.
+    failed_at: str = ""  # The step at which one of them failed.
 
 
 class OpenCall(Struct, gc=False, array_like=True):
@@ -87,6 +92,8 @@ class OpenCall(Struct, gc=False, array_like=True):
     request: Request
     link: tuple[str, str] | None
     unknown: bool = False
+    failures: int = 0  # Attempts that failed and were followed by another.
+    refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
 
 
 class TransactionRow(Struct, gc=False, array_like=True):
@@ -106,10 +113,13 @@ class TransactionRow(Struct, gc=False, array_like=True):
     data: dict[str, dict[str, Any]] = {}
     reached: dict[str, list[str]] = {}  # Mid-cycle webhooks reached, with the key each matches by.
     queue: list[int] = []  # Hits whose passes come after the one in progress, in order of arrival.
-    until: int = 0  # When the hold expires; 0 is never.
+    until: int = 0  # When a hold expires, or a pass that waits goes on; 0 is never.
     call: OpenCall | None = None
     reason: str = ""
     children: list[str] = []
+    split: int = 0  # Items that the split in progress has begun.
+    phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
+    rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
 
 
@@ -126,8 +136,23 @@ class IncidentRow(Struct, gc=False, array_like=True):
     level: str
 
 
-Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow
+class UsageRow(Struct, gc=False, array_like=True):
+    """The tasks of one step on one day (UTC); what is metered is a fold of the journal, so it never drifts."""
+
+    id: str
+    day: int  # Since 1970.
+    cycle: str
+    step: str
+    tasks: int = 0
+
+
+Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
 IndexName = Literal["reached", "parked", "delivery", "collected"]
+
+
+def usage_name(day: int, cycle: str, step: str) -> str:
+    """What names a row of usage; names in order are days in order."""
+    return f"{day:06d} {cycle} {step}"
 
 
 def transaction_name(cycle: str, transaction: int) -> str:
@@ -152,6 +177,10 @@ class State(Protocol):
 
     def hit(self, hit: int) -> HitRow:
         """The row of a hit."""
+        ...
+
+    def usage(self, day: int, cycle: str, step: str) -> UsageRow:
+        """The row of a step's tasks on a day; a new one when there is none yet."""
         ...
 
     def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:

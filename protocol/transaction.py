@@ -8,31 +8,49 @@
 
 from typing import Any, assert_never
 
-from protocol.answers import TRANSACTION_HEADER, json_reply, problem
-from protocol.bodies import BodyError, read_body
-from protocol.calls import StepFailed, encode_body, idempotency_key, render_request
+from protocol.bodies import BodyError
+from protocol.calls import StepFailed, idempotency_key, render_request
+from protocol.canonical import instant_ns
+from protocol.cloudevents import read_event
 from protocol.definition import END
+from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
-    CallAnswered,
     CallFailed,
     CallIntended,
-    CallUnknown,
     DecisionTaken,
     HitMatched,
     PassStarted,
-    ReplyBuilt,
+    Request,
     StepCompleted,
     TransactionCompleted,
-    TransactionFailed,
+    TransactionGathered,
     TransactionHeld,
+    TransactionSplit,
+    WaitEnded,
+    WaitStarted,
 )
 from protocol.expression import EmptySource, ExpressionError
-from protocol.inputs import CallAnswer, CallEnded, CallFailure
-from protocol.program import CallPlan, DecidePlan, RespondPlan, WebhookPlan
-from protocol.state import HitRow, Reply, TransactionRow, transaction_name
+from protocol.failures import step_failed
+from protocol.fields import show
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, ScriptResult
+from protocol.outcomes import answered, call_failed, resend
+from protocol.program import (
+    SCRIPT,
+    SCRIPT_NS,
+    CallPlan,
+    DecidePlan,
+    GatherPlan,
+    RespondPlan,
+    ScriptPlan,
+    SplitPlan,
+    WaitPlan,
+    WebhookPlan,
+)
+from protocol.replies import answer_at_end, respond
+from protocol.state import HitRow, TransactionRow
 from protocol.turn import Turn, scope
 
-PASSES_PER_TURN_MAX = 4  # A JSON body of 1 MiB can take 2.3 MiB in the journal, whose frames end at 16 MiB.
+SPLIT_MAX = 10_000  # Items of one split; each is a transaction of its own.
 PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 bytes of journal each.
 
 
@@ -41,6 +59,7 @@ def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any
     plan = turn.program(row).webhook(hit.step)
     if data is None:
         data = hit_data(plan, hit)
+    turn.passes += 1
     turn.emit(PassStarted(row.cycle, turn.at, row.id, hit.id, hit.step, row.number + 1))
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, plan.after))
 
@@ -50,7 +69,7 @@ def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
     if hit.method in ("GET", "DELETE"):
         return plan.contract.read(hit.query)[0]
     try:
-        return plan.contract.read(read_body(hit.body, hit.content_type))[0]
+        return plan.contract.read(read_event(hit.headers, hit.body, hit.content_type)[0])[0]
     except BodyError:
         return {}  # The step does not check its requests (`check: off`), and this one could not be read.
 
@@ -58,19 +77,24 @@ def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
 def run(turn: Turn, row: TransactionRow) -> None:
     """Carry a transaction on until it waits or ends, through the passes that queue behind the one in progress.
 
-    A turn is one atomic frame of the journal, so it takes few passes: the rest of the queue is `turn.unfinished`.
+    What a turn can not hold is left for a turn of its own; the pass is then in progress, so a restart finds it.
     """
-    for _ in range(PASSES_PER_TURN_MAX):
-        while row.status == "running" and row.call is None:
+    while True:
+        if row.status == "running":
+            if row.call is not None or row.until:
+                return
+            if turn.exhausted:
+                turn.rest.append(Continue(row.cycle, turn.at, row.id))
+                return
             if row.step == END:
                 turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
             else:
                 _step(turn, row)
-        answer_at_end(turn, row)
-        if not begins_next(row):
-            return
-        begin_pass(turn, row, turn.state.hit(row.queue[0]))
-    turn.unfinished.append(row.id)
+        else:
+            answer_at_end(turn, row)
+            if not begins_next(row):
+                return
+            begin_pass(turn, row, turn.state.hit(row.queue[0]))
 
 
 def begins_next(row: TransactionRow) -> bool:
@@ -83,14 +107,24 @@ def _step(turn: Turn, row: TransactionRow) -> None:
     try:
         match plan:
             case DecidePlan():
-                target = plan.choose(scope(turn, row, turn.program(row)))
+                target = plan.choose(scope(turn.state, row))
                 turn.emit(DecisionTaken(row.cycle, turn.at, row.id, row.step, target))
             case RespondPlan():
-                _respond(turn, row, plan)
+                respond(turn, row, plan)
             case CallPlan():
                 _call(turn, row, plan)
             case WebhookPlan():
                 _hold(turn, row, plan)
+            case WaitPlan():
+                _wait(turn, row, plan)
+            case ScriptPlan(function=function):
+                request = Request("", SCRIPT, function, {}, b"", "", SCRIPT_NS)
+                key = idempotency_key(row, row.step)
+                turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
+            case SplitPlan():
+                _split(turn, row, plan)
+            case GatherPlan():
+                turn.emit(TransactionGathered(row.cycle, turn.at, row.id, row.step))
             case _:
                 assert_never(plan)
     except EmptySource as fault:
@@ -101,78 +135,28 @@ def _step(turn: Turn, row: TransactionRow) -> None:
         step_failed(turn, row, fault.kind, str(fault))
 
 
-def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
-    """Record an incident and do what the step's `on_error` says: go on, or fail the transaction.
-
-    A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps
-    that only its request may run.
-    """
+def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
+    """Begin a transaction for each item; what one turn can not hold goes on in the next, at the item it came to."""
     step = row.step
-    plan = turn.program(row).plans[step]
-    turn.incident(row.id, step, kind, message)
-    if isinstance(plan, WebhookPlan) or plan.policy == "stop_transaction":
-        fail(turn, row, f"{kind}: {message}")
-        return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
-
-
-def fail(turn: Turn, row: TransactionRow, reason: str) -> None:
-    """End the transaction as failed; hits that waited behind the pass look for another transaction."""
-    turn.unrouted += row.queue
-    turn.emit(TransactionFailed(row.cycle, turn.at, row.id, row.step, reason))
-
-
-def _respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
-    hit = turn.state.hit(row.hit)
-    if hit.reply is not None:
-        turn.incident(row.id, row.step, "already_answered", "the caller has an answer already", "info")
-    else:
-        names = scope(turn, row, turn.program(row))
-        status = plan.status.render(names)
-        if isinstance(status, str) and status.isdecimal():
-            status = int(status)
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise StepFailed("invalid_response", f"a status lies from 200 to 599, not {status!r}")
-        body, content_type = encode_body(plan.body.render(names), plan.body_as)
-        headers = {name.lower(): str(value) for name, value in plan.headers.render(names).items()}
-        if any(character in value for value in headers.values() for character in "\r\n\0"):
-            raise StepFailed("invalid_response", "a header must be one line of text")
-        if body:
-            headers.setdefault("content-type", content_type)
-        _reply(turn, row, hit, Reply(status, headers, body))
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))
-
-
-def _reply(turn: Turn, row: TransactionRow, hit: HitRow, reply: Reply) -> None:
-    headers = {**reply.headers, TRANSACTION_HEADER: transaction_name(row.cycle, row.id)}
-    turn.emit(ReplyBuilt(hit.cycle, turn.at, hit.id, reply.status, headers, reply.body))
-
-
-def answer_at_end(turn: Turn, row: TransactionRow) -> None:
-    """A pass that ended without responding answers the caller who was promised an answer, now."""
-    hit = turn.state.hit(row.hit)
-    if not hit.wants_reply or hit.reply is not None or hit.parked:
-        return
-    name = transaction_name(row.cycle, row.id)
-    match row.status:
-        case "completed":
-            reply = Reply(204, {}, b"")
-        case "held":
-            reply = json_reply(202, {"status": "held", "transaction": name, "step": row.step})
-        case "failed":
-            detail = f"the run failed at step {row.step}"
-            reply = problem(500, "The run failed", detail, step=row.step, transaction=name)
-        case "stopped":
-            detail = f"the cycle was stopped at step {row.step}"
-            reply = problem(409, "The run was stopped", detail, step=row.step, transaction=name)
-        case "running":
+    items = plan.items.evaluate(scope(turn.state, row))
+    if not isinstance(items, list):
+        raise StepFailed(
+            "can_not_be_split", f"Step data cannot be split: {plan.items.text} is no list, but {show(items)}"
+        )
+    if len(items) > SPLIT_MAX:
+        raise StepFailed("can_not_be_split", f"Step data cannot be split: {len(items)} items, of at most {SPLIT_MAX}")
+    while row.split < len(items):
+        if turn.exhausted:
             return
-    _reply(turn, row, hit, reply)
+        turn.passes += 1
+        event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], plan.after)
+        run(turn, turn.state.transaction(turn.emit(event)))
+    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
 
 
 def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
     step = row.step
-    key = plan.key_of(scope(turn, row, turn.program(row)))
+    key = plan.key_of(scope(turn.state, row))
     if key is None:
         pairs = ", ".join(pair.earlier.text for pair in plan.match)
         raise StepFailed("required_source_empty", f"Required source is empty: nothing to match by in {pairs}")
@@ -188,7 +172,7 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     step = row.step
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
         raise StepFailed("loop_detected", f"508 Loop Detected: links are {row.depth} deep at {step}")
-    request = render_request(plan, scope(turn, row, turn.program(row)))
+    request = render_request(plan, scope(turn.state, row))
     key = idempotency_key(row, step)
     turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link))
 
@@ -196,80 +180,47 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
 def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
     """The outcome of a call; one that is not the open call's is recorded by nobody, since it changes nothing."""
     call = row.call
-    if call is None or call.step != ended.step or row.number != ended.number or call.unknown:
+    if call is None or call.step != ended.step or row.number != ended.number or call.unknown or row.until:
         return
     if ended.attempt not in (0, call.attempt):
         return
     match ended.outcome:
         case CallAnswer() as answer:
-            _answered(turn, row, call.attempt, answer)
+            answered(turn, row, call.attempt, answer)
+        case ScriptResult(data=data):
+            after = turn.program(row).plans[call.step].after
+            turn.emit(StepCompleted(row.cycle, turn.at, row.id, call.step, data, after))
         case CallFailure(phase=phase, reason=reason):
             turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
             kind = "connection_failed" if phase == "connect" else "no_answer"
-            step_failed(turn, row, kind, reason)
+            kind = "script_failed" if call.request.method == SCRIPT else kind
+            call_failed(turn, row, kind, reason)
     run(turn, row)
 
 
-def _answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) -> None:
+def wait_over(turn: Turn, row: TransactionRow) -> None:
+    """The time of a delay, or for another attempt, has come."""
     step = row.step
-    plan = turn.program(row).plans[step]
-    assert isinstance(plan, CallPlan), "only a call step has an open call"
-    turn.emit(
-        CallAnswered(
-            row.cycle,
-            turn.at,
-            row.id,
-            step,
-            attempt,
-            answer.status,
-            answer.headers,
-            answer.body,
-            answer.child,
-            answer.child_cycle,
-        )
-    )
-    if not 200 <= answer.status < 300:
-        step_failed(turn, row, "remote_error", f"{plan.step.method} was answered with {answer.status}")
-        return
-    data: dict[str, Any] = {}
-    if plan.contract.declared:
-        data, faults = plan.contract.read(row.data[step]["body"])
-        if faults:
-            said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
-            step_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
-            return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
-
-
-def call_unknown(turn: Turn, row: TransactionRow) -> None:
-    """The process died with this call open: repeat it under its key, or leave it to a person."""
-    call = row.call
-    if call is None or call.unknown:
-        return
-    plan = turn.program(row).plans[call.step]
-    assert isinstance(plan, CallPlan), "only a call step has an open call"
-    waits = not plan.safe_to_repeat and call.link is None
-    turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
-    if waits:
-        turn.incident(row.id, call.step, "unknown_outcome", "a person must say whether the call took effect")
-        answer_at_end(turn, row)
-    else:
+    turn.emit(WaitEnded(row.cycle, turn.at, row.id, step))
+    if row.call is not None:
         resend(turn, row)
+    else:
+        plan = turn.program(row).plans[step]
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
+    run(turn, row)
 
 
-def resend(turn: Turn, row: TransactionRow) -> None:
-    """Send the open call once more, under the key it always had."""
-    call = row.call
-    assert call is not None, "there is an open call to send again"
-    turn.emit(
-        CallIntended(
-            row.cycle,
-            turn.at,
-            row.id,
-            call.step,
-            call.attempt + 1,
-            call.idempotency_key,
-            call.request,
-            call.link,
+def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
+    until: int | None = turn.at + plan.delay
+    value: Any = None
+    if plan.until is not None:
+        value = plan.until.render(scope(turn.state, row))
+        until = instant_ns(value)
+    if until is None or until > turn.at + LENGTH_NS_MAX:
+        raise StepFailed(
+            "invalid_instant", f"a wait ends within ten years, at RFC 3339 or milliseconds, not {show(value)}"
         )
-    )
+    if until > turn.at:
+        turn.emit(WaitStarted(row.cycle, turn.at, row.id, row.step, until, "delay"))
+    else:
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))

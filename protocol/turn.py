@@ -2,27 +2,40 @@
 
 `emit` is the only way to change anything during a turn: it numbers an event, folds it, and keeps it. So what is
 decided next always sees the state that replay will see, and a turn can not disagree with its own record.
+
+A turn is one atomic frame of the journal, which has a largest size. So a turn that is `exhausted` begins nothing more:
+what is left becomes an input of its own. It may overshoot by what one input brings: an answer of 4 MiB takes at most
+4 MiB as bytes and 9 MiB as data (`1e5,` is 4 bytes of JSON and 9 of msgpack), which still fits a frame of 16 MiB.
 """
 
 from typing import Any
 
 from msgspec import Struct
 
-from protocol.bodies import read_body
-from protocol.events import AnyEvent, IncidentRaised
+from protocol.bodies import BodyError
+from protocol.cloudevents import read_event
+from protocol.events import AnyEvent, IncidentRaised, encode_event
 from protocol.evolve import evolve
-from protocol.inputs import Verdict
+from protocol.inputs import Input, Verdict
 from protocol.program import Program
 from protocol.state import State, TransactionRow, transaction_name
 
+TURN_BYTES = 2 << 20  # Past it a turn begins nothing more.
+TURN_PASSES = 64  # The same, for passes: 64 of them hold the loop for a few milliseconds.
+
 
 class Decision(Struct, frozen=True):
-    """What a turn brought: events in order, the first of them numbered `seq`, and a verdict for who asked."""
+    """What a turn brought: events in order, the first of them numbered `seq`, and a verdict for who asked.
+
+    `records` are the events as the journal takes them. `rest` are inputs that carry on what one turn could not hold; a
+    verdict that is None is theirs to give.
+    """
 
     seq: int
     events: list[AnyEvent]
     verdict: Verdict
-    unfinished: tuple[int, ...]  # Transactions with passes left for another turn.
+    records: list[bytes]
+    rest: tuple[Input, ...] = ()
 
 
 class Turn:
@@ -34,15 +47,25 @@ class Turn:
         self.at = at
         self.seq = seq
         self.events: list[AnyEvent] = []
-        self.unrouted: list[int] = []  # Hits whose transaction failed before their pass began.
-        self.unfinished: list[int] = []
+        self.records: list[bytes] = []
+        self.passes = 0
+        self.rest: list[Input] = []
+        self._bytes = 0
 
     def emit(self, event: AnyEvent) -> int:
         """Number an event, fold it into the state and keep it; returns its sequence number."""
         seq = self.seq + len(self.events)
         evolve(self.state, event, seq)
+        record = encode_event(event)
         self.events.append(event)
+        self.records.append(record)
+        self._bytes += len(record)
         return seq
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the turn holds as much as one turn may; what is not begun yet goes to `rest`."""
+        return self._bytes > TURN_BYTES or self.passes >= TURN_PASSES
 
     def incident(self, transaction: int, step: str, kind: str, message: str, level: Any = "error") -> None:
         """Record something a person should know."""
@@ -53,11 +76,12 @@ class Turn:
         return self.state.program(row.definition_hash)
 
 
-def scope(turn: Turn, row: TransactionRow, program: Program) -> dict[str, Any]:
+def scope(state: State, row: TransactionRow) -> dict[str, Any]:
     """The names an expression sees: the steps' data, and the few things around it.
 
     The request's body is read again only for a definition that mentions `hit`: reading costs microseconds per KiB.
     """
+    program = state.program(row.definition_hash)
     names: dict[str, Any] = dict(row.data)
     names["vars"] = program.definition.variables
     names["cycle"] = row.cycle
@@ -67,12 +91,12 @@ def scope(turn: Turn, row: TransactionRow, program: Program) -> dict[str, Any]:
         "pass": row.number,
     }
     names["last_success"] = None
-    if program.mentions_hit:
-        hit = turn.state.hit(row.hit)
-        names["hit"] = {
-            "headers": hit.headers,
-            "query": hit.query,
-            "received": hit.at // 1_000_000,
-            "body": read_body(hit.body, hit.content_type, lenient=True),
-        }
+    if program.mentions_hit and row.hit:
+        hit = state.hit(row.hit)
+        try:
+            body, event = read_event(hit.headers, hit.body, hit.content_type)
+        except BodyError:  # The step does not check its requests, and this one is not what it says.
+            body, event = hit.body.decode("utf-8", "replace"), None
+        received = hit.at // 1_000_000
+        names["hit"] = {"headers": hit.headers, "query": hit.query, "received": received, "body": body, "event": event}
     return names

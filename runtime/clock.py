@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import trio
 
@@ -25,3 +26,8 @@ def trio_clock(start: int) -> Clock:
     """A wall clock that follows Trio's time from `start`: under a mock clock, virtual time is wall time too."""
     origin = trio.current_time()
     return lambda: start + int((trio.current_time() - origin) * 1e9)
+
+
+def instant(at: int) -> str | None:
+    """Nanoseconds since 1970 as RFC 3339 text in UTC; None for 0, which means never."""
+    return datetime.fromtimestamp(at / 1e9, UTC).isoformat(timespec="milliseconds") if at else None

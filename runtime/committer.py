@@ -4,14 +4,17 @@
 2. Only batches cross to the thread, never events: a crossing costs 40 to 130 µs.
 3. What waits for durability is released in order, on the Trio thread, after the sync of its batch.
 4. A failed append is final. Nothing gated is released any more, and the error ends the process.
+5. A full disk is no failure. The journal holds room back, in which work in progress is still recorded while the door
+   refuses what is new; what does not fit even there waits. It is over once the next segment has its room.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import structlog
 import trio
 
 from journal import JournalFull, Ownership
@@ -22,19 +25,29 @@ FULL_RETRY_S = 1.0  # Between looks at a full disk.
 IDLE_CONFIRM_S = 0.005  # Idle time after which the last frame is confirmed, so that rot in it can be told from a tear.
 BATCH_BYTES_MAX = 8 << 20  # Of one commit, so that its latency stays bounded; a single group may be larger.
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.committer")
+
 Group = Sequence[bytes]
 Release = Callable[[], None]
+Done = TypeVar("Done")
 
 
 class Appender(Protocol):
     """How a batch reaches the journal: by a thread of its own, or on the spot."""
 
-    async def append(self, groups: Sequence[Group], at: int) -> None:
-        """Returns once the batch is durable; raises what the journal raises."""
+    async def append(self, groups: Sequence[Group], at: int, *, drain: bool = False) -> None:
+        """Returns once the batch is durable; raises what the journal raises.
+
+        `drain` gives it the room that is held back for finishing what is in progress.
+        """
         ...
 
     async def confirm(self) -> None:
         """Write the idle confirm frame."""
+        ...
+
+    async def reserve(self) -> bool:
+        """Take room for the next segment; False while the disk is full."""
         ...
 
 
@@ -44,13 +57,17 @@ class InlineAppender:
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
 
-    async def append(self, groups: Sequence[Group], at: int) -> None:
-        self._ownership.append(groups, at=at)
-        await trio.lowlevel.checkpoint()
+    async def append(self, groups: Sequence[Group], at: int, *, drain: bool = False) -> None:
+        self._ownership.append(groups, at=at, drain=drain)
+        await trio.lowlevel.cancel_shielded_checkpoint()  # It is durable: whoever waits for that is still told.
 
     async def confirm(self) -> None:
         self._ownership.confirm()
         await trio.lowlevel.checkpoint()
+
+    async def reserve(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._ownership.reserve()
 
 
 class ThreadAppender(trio.abc.Instrument):
@@ -73,7 +90,9 @@ class ThreadAppender(trio.abc.Instrument):
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after its current batch."""
+        """End the thread after its current batch, if it was started."""
+        if self._thread.ident is None:
+            return
         trio.lowlevel.remove_instrument(self)
         self._orders.put(None)
         self._thread.join()
@@ -84,20 +103,24 @@ class ThreadAppender(trio.abc.Instrument):
             self.nudges += 1
             time.sleep(NUDGE_S)
 
-    async def append(self, groups: Sequence[Group], at: int) -> None:
-        await self._order(lambda: self._ownership.append(groups, at=at))
+    async def append(self, groups: Sequence[Group], at: int, *, drain: bool = False) -> None:
+        await self._order(lambda: self._ownership.append(groups, at=at, drain=drain))
 
     async def confirm(self) -> None:
         await self._order(self._ownership.confirm)
 
-    async def _order(self, work: Callable[[], object]) -> None:
+    async def reserve(self) -> bool:
+        return await self._order(self._ownership.reserve)
+
+    async def _order(self, work: Callable[[], Done]) -> Done:
         done = trio.Event()
+        results: list[Done] = []
         failures: list[BaseException] = []
         token = trio.lowlevel.current_trio_token()
 
         def run() -> None:
             try:
-                work()
+                results.append(work())
             except BaseException as failure:  # noqa: BLE001 - Carried to the task that waits, which raises it.
                 failures.append(failure)
             token.run_sync_soon(done.set)
@@ -109,6 +132,7 @@ class ThreadAppender(trio.abc.Instrument):
         self._since = 0.0
         if failures:
             raise failures[0]
+        return results[0]
 
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
@@ -116,15 +140,21 @@ class ThreadAppender(trio.abc.Instrument):
 
 
 class Committer:
-    """Collects groups of records, makes them durable, and releases what waited for them."""
+    """Collects groups of records, makes them durable, and releases what waited for them.
+
+    Attributes:
+        full: the disk has no room, and the door refuses what is new until it has.
+    """
 
     def __init__(self, appender: Appender, clock: Callable[[], int]) -> None:
+        self.full = False
         self._appender = appender
         self._clock = clock
         self._pending: list[tuple[Group, Release]] = []
         self._wake = trio.Event()
         self._dirty = False
-        self.full = False  # The disk has no room: the door refuses until it has.
+        self._batch_bytes = BATCH_BYTES_MAX  # Less while what is left of the disk takes no whole batch.
+        self._looked_at = 0.0  # When a full disk was last looked at.
 
     @property
     def backlog(self) -> int:
@@ -153,9 +183,13 @@ class Committer:
                 continue
             batch = self._take()
             groups = [records for records, _ in batch if records]
-            if groups:
-                await self._append(groups)
-                self._dirty = True
+            if groups and not await self._append(groups):
+                self._pending[:0] = batch
+                if len(groups) == 1:
+                    await trio.sleep(FULL_RETRY_S)
+                self._batch_bytes = sum(sum(map(len, records)) for records in groups) // 2
+                continue
+            self._batch_bytes = BATCH_BYTES_MAX
             for _, release in batch:
                 release()
             if not groups:
@@ -165,27 +199,50 @@ class Committer:
         size = 0
         for count, (records, _) in enumerate(self._pending):
             size += sum(map(len, records))
-            if size > BATCH_BYTES_MAX and count:
+            if size > self._batch_bytes and count:
                 batch, self._pending = self._pending[:count], self._pending[count:]
                 return batch
         batch, self._pending = self._pending, []
         return batch
 
-    async def _append(self, groups: Sequence[Group]) -> None:
-        while True:
+    async def _append(self, groups: Sequence[Group]) -> bool:
+        """Whether the groups are durable now; False when not even the room that is held back takes them."""
+        await self._look_again()
+        if not self.full:
             try:
                 await self._appender.append(groups, self._clock())
-            except JournalFull:
-                self.full = True
-                await trio.sleep(FULL_RETRY_S)
+            except JournalFull as fault:
+                self._note_full(fault)
             else:
+                self._dirty = True
+                return True
+        try:
+            await self._appender.append(groups, self._clock(), drain=True)
+        except JournalFull:
+            return False
+        self._dirty = True
+        return True
+
+    def _note_full(self, fault: JournalFull) -> None:
+        self.full = True
+        self._looked_at = trio.current_time()
+        log.error("the disk is full: requests are refused until it has room", reason=str(fault))
+
+    async def _look_again(self) -> None:
+        """See whether a full disk has room again, if it is time to."""
+        if self.full and trio.current_time() >= self._looked_at + FULL_RETRY_S:
+            self._looked_at = trio.current_time()
+            if await self._appender.reserve():
                 self.full = False
-                return
+                log.info("the disk has room again")
 
     async def _idle(self) -> None:
         self._wake = trio.Event()
-        with trio.move_on_after(IDLE_CONFIRM_S if self._dirty else float("inf")):
+        with trio.move_on_after(IDLE_CONFIRM_S if self._dirty else FULL_RETRY_S if self.full else float("inf")):
             await self._wake.wait()
             return
-        self._dirty = False
-        await self._appender.confirm()
+        if self._dirty:
+            self._dirty = False
+            await self._appender.confirm()
+        else:
+            await self._look_again()

@@ -7,17 +7,20 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from protocol.duration import parse_duration
 
+CONFIG_FILE = "cyclewright.toml"
 TOKEN_VARIABLE = "CYCLEWRIGHT_TOKEN"  # noqa: S105 - The name of a variable, not a secret.
 TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
 KEY_FILE = "status.key"
 JOURNAL_FOLDER = "journal"
 STORE_FILE = "store.sqlite"
+BODY_BYTES_LIMIT = 2 << 20  # A turn holds a body twice, as bytes and as data, and must fit a frame of 16 MiB.
 SEGMENT_BYTES_MIN = 32 << 20  # A commit takes at most half a segment, and the largest turn is a frame of 16 MiB.
 
 
@@ -25,24 +28,44 @@ class ConfigError(Exception):
     """The operator's fault: a setting is unknown, of the wrong type or out of range."""
 
 
+class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What this server may do; 0 is without end."""
+
+    tasks_per_month: Annotated[int, Meta(ge=0)] = 0
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `cyclewright.toml` may say."""
 
     bind: str = "127.0.0.1:8080"
     public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
+    project: str = "."  # The folder of the cycles; the command line says it, not the file.
     data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
     body_bytes_max: int = 1 << 20  # Webhook bodies; payloads of known senders stay below 256 KiB.
     header_bytes_max: int = 16 << 10  # As nginx and Node allow by default.
     mailbox_items_max: int = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
     mailbox_bytes_max: int = 64 << 20  # Their bodies.
     running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
+    body_timeout: str = "30 seconds"  # For a whole body; the slowest known senders need 10 seconds.
+    idle_timeout: str = "5 seconds"  # For a whole head, and between requests: longer only keeps sockets open.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
+    quota: Quota = Quota()
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property
     def grace_ns(self) -> int:
         """The grace period in nanoseconds."""
         return parse_duration(self.grace)
+
+    @property
+    def body_timeout_s(self) -> float:
+        """The time for a body in seconds."""
+        return parse_duration(self.body_timeout) / 1e9
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """The time for a head, and between requests, in seconds."""
+        return parse_duration(self.idle_timeout) / 1e9
 
     @property
     def host_port(self) -> tuple[str, int]:
@@ -59,17 +82,23 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
     Raises:
         ConfigError: the file is not TOML or holds a setting that is unknown or wrong.
     """
-    path = project / "cyclewright.toml"
+    path = project / CONFIG_FILE
     try:
         said = tomllib.loads(path.read_text()) if path.exists() else {}
         if bind is not None:
             said["bind"] = bind
+        if "project" in said:
+            raise ValueError("project is the folder of this file, and is not written in it")
+        said["project"] = str(project)
         said["data"] = str(data) if data is not None else str(project / said.get("data", Settings().data))
         settings = msgspec.convert(said, Settings)
         settings.host_port  # noqa: B018 - Reading it checks it.
         if settings.segment_bytes < SEGMENT_BYTES_MIN:
             raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
-        settings.grace_ns  # noqa: B018 - The same.
+        if not 1 <= settings.body_bytes_max <= BODY_BYTES_LIMIT:
+            raise ValueError(f"body_bytes_max lies from 1 to {BODY_BYTES_LIMIT}, not {settings.body_bytes_max}")
+        for length in (settings.grace, settings.body_timeout, settings.idle_timeout):
+            parse_duration(length)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
     return settings

@@ -7,7 +7,8 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import structlog
 import trio
@@ -24,8 +25,11 @@ from protocol.events import (
 )
 from protocol.evolve import evolve
 from protocol.inputs import (
+    CallAnswer,
     CallEnded,
+    CallFailure,
     Continue,
+    Deliver,
     Duplicate,
     Hit,
     Input,
@@ -44,14 +48,18 @@ from protocol.outbox import (
     awaits_reply,
     outbox,
 )
+from protocol.program import CallPlan
 from protocol.state import HitRow, TransactionRow, transaction_name
 from protocol.verdicts import first_verdict, verdict_reply
 from runtime.clock import Clock
 from runtime.committer import Appender, Committer
 from runtime.config import Settings
 from runtime.links import Links
+from runtime.metering import Meter
+from runtime.network import Network
 from runtime.outbound import Outbound
-from runtime.store import StoredState
+from runtime.scripts import Scripts
+from runtime.store import StoredState, StoreFull
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
 from runtime.timers import Timers
@@ -59,6 +67,7 @@ from runtime.timers import Timers
 TURNS_AT_ONCE = 64  # Between two looks at the rest of the loop: about 10 ms of turns.
 CHECKPOINT_S = 0.05  # At most this old is the store, and so what lists show; long enough to merge repeated writes.
 CHECKPOINT_ROWS_MAX = 4000  # Rows taken at once when replaying; taking one costs about a microsecond.
+STORE_RETRY_S = 1.0  # Between tries to write a checkpoint that found no room; rows stay in memory meanwhile.
 REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.engine")
@@ -74,10 +83,13 @@ class Engine:
         self.clock = clock
         self.settings = settings
         self.committer = Committer(appender, clock)
-        self.timers = Timers(state, clock, self.post)
-        self.outbound = Outbound()
+        self.timers = Timers(state, clock, self.post, backlog=lambda: len(self._inbox))
+        self.meter = Meter(state, clock, settings.quota.tasks_per_month)
+        self.scripts = Scripts(Path())
+        self.outbound: Network = Outbound()
         self.next_seq = 0
         self._applied = -1
+        self._store_full = False
         self.connections: Callable[[str, str], Connector] = self._connector
         self.public_url = ""
         self.sign: Callable[[int], str] = lambda hit: ""  # noqa: ARG005 - Replaced by the door, which has the key.
@@ -101,14 +113,16 @@ class Engine:
 
         Raises:
             Overloaded: a bound of the backlog is reached; nothing was recorded.
+            QuotaReached: the month has no task left; the same.
         """
-        running = sum(cycle.running for cycle in self.state.cycles())
         settings = self.settings
+        self.meter.check()
         if (
             self.committer.full
+            or self._store_full
             or len(self._inbox) >= settings.mailbox_items_max
             or self._inbox_bytes + len(hit.body) > settings.mailbox_bytes_max
-            or running >= settings.running_max
+            or self.state.running_count >= settings.running_max
             or len(self._waiters) >= REPLY_WAITERS_MAX
         ):
             raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
@@ -177,9 +191,13 @@ class Engine:
         for row in database.rows(TABLES[TransactionRow], "active = 1 ORDER BY id"):
             transactions.setdefault(row.cycle, []).append(row.id)
         for cycle in self.state.cycles():
-            mine = (tuple(hits.get(cycle.name, ())), tuple(transactions.get(cycle.name, ())))
-            if any(mine):
-                self._turn(Recover(cycle.name, self.clock(), *mine), None)
+            name, at = cycle.name, self.clock()
+            if cycle.status == "running" and self.state.find("collected", (name,), 1):
+                self.post(Deliver(name, at))
+            if name in hits:
+                self.post(Recover(name, at, tuple(hits[name]), ()))
+            for transaction in transactions.get(name, ()):
+                self.post(Recover(name, at, (), (transaction,)))
 
     async def _turns(self) -> None:
         while True:
@@ -204,13 +222,22 @@ class Engine:
         decision = decide(self.state, given, self.next_seq)
         self._drained += 1
         self.next_seq += len(decision.events)
-        effects = outbox(self.state, decision)
+        effects = outbox(self.state, decision, self.status_url)
+        if decision.verdict is None and decision.rest and ticket is not None:
+            self._put_back(decision.rest, ticket)
+            ticket = None
+        else:
+            self._put_back(decision.rest, None)
         outcome = self._outcome(given, decision.verdict, ticket)
-        records = [encode_event(event) for event in decision.events]
-        touched = {getattr(event, "transaction", 0) for event in decision.events}
-        self.committer.submit(records, lambda: self._release(effects, outcome, ticket, touched))
-        for transaction in decision.unfinished:
-            self.post(Continue(given.cycle, given.at, transaction))
+        self.committer.submit(decision.records, lambda: self._release(effects, outcome, ticket, decision.events))
+
+    def _put_back(self, rest: tuple[Input, ...], ticket: Ticket | None) -> None:
+        """What one turn could not hold: kept hits came before the mailbox, and a pass waits behind it, to be fair."""
+        for given in rest:
+            if isinstance(given, Continue):
+                self._inbox.append((given, None))
+            else:
+                self._inbox.appendleft((given, ticket))
 
     def _write(self, event: AnyEvent) -> None:
         evolve(self.state, event, self.next_seq)
@@ -235,23 +262,26 @@ class Engine:
 
     # ------------------------------------------------------------------ leaving
 
-    def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, touched: set[int]) -> None:
+    def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, events: list[AnyEvent]) -> None:
         if ticket is not None:
             ticket.decide(outcome)
+            if ticket.left is not None and outcome.waits:
+                self.leave(self.state.hit(outcome.waits).cycle, ticket, ticket.left)
         for effect in effects:
             self._act(effect)
-        for transaction in touched:
-            for event in self._watchers.pop(transaction, ()):
-                event.set()
+        if self._watchers:
+            for transaction in {getattr(event, "transaction", 0) for event in events}:
+                for watcher in self._watchers.pop(transaction, ()):
+                    watcher.set()
 
     def _act(self, effect: Effect) -> None:
         match effect:
             case SendReply(hit=hit, reply=reply):
                 for waiter in self._waiters.pop(hit, ()):
                     waiter.answer(reply)
-            case PerformCall(call=call, number=number, depth=depth):
+            case PerformCall(call=call, number=number, depth=depth, data=data):
                 if call.link is None:
-                    self.spawn(self._call, call, number)
+                    self.spawn(self._call, call, number, data)
                 else:
                     self._links.hand_over(call, number, depth, call.link)
             case AnswerLink(ended=ended):
@@ -280,9 +310,15 @@ class Engine:
         program = self.state.program(self.state.cycle(cycle).definition_hash)
         return program.definition.connectors.get(name, Connector())
 
-    async def _call(self, call: CallIntended, number: int) -> None:
-        outcome = await self.outbound.perform(call, self.connections(call.cycle, call.request.connector))
+    async def _call(self, call: CallIntended, number: int, data: dict[str, Any] | None) -> None:
+        outcome = await (self._perform(call) if data is None else self.scripts.perform(call, data))
         self.post(CallEnded(call.cycle, self.clock(), call.transaction, call.step, number, call.attempt, outcome))
+
+    async def _perform(self, call: CallIntended) -> CallAnswer | CallFailure:
+        plan = self.state.program(self.state.transaction(call.transaction).definition_hash).plans[call.step]
+        safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
+        connector = self.connections(call.cycle, call.request.connector)
+        return await self.outbound.perform(call, connector, safe_to_repeat=safe)
 
     # ------------------------------------------------------------------ answers and looks
 
@@ -294,19 +330,38 @@ class Engine:
         """Record what became of an answer on its way to the caller."""
         self.post(ReplySettled(cycle, self.clock(), hit, fate))
 
-    def forget(self, hit: int, ticket: Ticket) -> None:
-        """A caller stopped waiting; the transaction goes on."""
-        waiters = self._waiters.get(hit)
-        if waiters and ticket in waiters:
+    def leave(self, cycle: str, ticket: Ticket, fate: Literal["gone", "deadline"]) -> None:
+        """A caller stops waiting; the transaction goes on. The answer's fate is told when he was the last to wait."""
+        if ticket.outcome is None:
+            ticket.left = fate  # His turn is not durable yet, or not even taken.
+            return
+        hit = ticket.outcome.waits
+        waiters = self._waiters.get(hit, [])
+        if ticket in waiters:
             waiters.remove(ticket)
-            if not waiters:
-                del self._waiters[hit]
+            if waiters:
+                return
+            del self._waiters[hit]
+        if hit:
+            self.settle(cycle, hit, fate)
 
-    def watch(self, transaction: int) -> trio.Event:
-        """An event that is set at the next durable change of a transaction."""
+    async def changed(self, transaction: int) -> None:
+        """Wait for the next durable change of a transaction."""
         event = trio.Event()
         self._watchers.setdefault(transaction, []).append(event)
-        return event
+        try:
+            await event.wait()
+        finally:
+            watchers = self._watchers.get(transaction)
+            if watchers is not None and event in watchers:  # The wait was given up.
+                watchers.remove(event)
+                if not watchers:
+                    del self._watchers[transaction]
+
+    @property
+    def watched(self) -> int:
+        """How many transactions someone waits for."""
+        return len(self._watchers)
 
     async def checkpointed(self) -> None:
         """Wait until the store has everything decided so far, so that a list shows it."""
@@ -317,19 +372,28 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether no pass is in progress and no input waits."""
-        return not self._inbox and not any(cycle.running for cycle in self.state.cycles())
+        return not self._inbox and not self.state.running_count
 
     async def _checkpoints(self) -> None:
         """Write checkpoints behind the journal until cancelled."""
         while True:
             await trio.sleep(CHECKPOINT_S)
             if self._applied < self.next_seq - 1:
-                await self.checkpoint()
+                await self._checkpoint()
 
-    async def checkpoint(self) -> None:
-        """Write what changed so far; returns when the store has it."""
+    async def _checkpoint(self) -> None:
         taken = self.state.checkpoint(self.next_seq - 1)
         await self.committer.flushed()
-        await trio.to_thread.run_sync(taken.write, self.state.database)
+        while True:
+            try:
+                await trio.to_thread.run_sync(taken.write, self.state.database)
+            except StoreFull as fault:
+                if not self._store_full:
+                    log.warning("the store can not be written; requests are refused until it can", fault=str(fault))
+                self._store_full = True
+                await trio.sleep(STORE_RETRY_S)
+            else:
+                break
+        self._store_full = False
         self.state.written(taken)
         self._applied = taken.applied

@@ -1,5 +1,6 @@
 """A project folder on disk: its cycle files read and checked together."""
 
+import itertools
 from pathlib import Path
 
 from protocol.check import check_project
@@ -8,6 +9,7 @@ from protocol.loading import CheckFault, Source
 
 SUFFIXES = (".cycle.yaml", ".cycle.yml", ".cycle.json", ".cycle.toml")
 CONNECTORS = ("connectors.yaml", "connectors.yml")
+MODULES_MAX = 10_000  # Python files of one project that are looked at.
 FILES_MAX = 1000  # Cycle files of one project; more is a folder named by mistake.
 
 
@@ -32,4 +34,14 @@ def project_sources(folder: Path) -> list[Source]:
 
 def read_project(folder: Path) -> tuple[dict[str, Definition], list[CheckFault]]:
     """Every cycle of a folder by name, and every fault of every file; definitions are fit to run without faults."""
-    return check_project(project_sources(folder))
+    return check_project(project_sources(folder), project_modules(folder))
+
+
+def project_modules(folder: Path) -> list[str]:
+    """The Python modules of a folder, by the names that a script step gives them."""
+    found: list[str] = []
+    for path in itertools.islice(folder.rglob("*.py"), MODULES_MAX):
+        parts = path.relative_to(folder).with_suffix("").parts
+        if all(part.isidentifier() for part in parts):
+            found.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return found

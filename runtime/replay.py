@@ -1,37 +1,83 @@
 """Replay: the journal folded into memory, without a socket, up to any sequence number."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from journal import Frame
-from protocol.events import decode_events
+from protocol.events import SCHEMA, AnyEvent, decode_events
 from protocol.evolve import evolve
 from protocol.memory import MemoryState
-from protocol.state import TransactionRow, transaction_name
+from protocol.state import TransactionRow
+from runtime.masking import Hidden
+from runtime.views import transaction_view
+
+HARMLESS = frozenset({"socket.gethostname", "socket.sethostname"})  # Of the events of sockets: these reach nobody.
 
 
 class SocketRefused(RuntimeError):
-    """Something tried to open a socket during a replay: a defect, since replay needs no network."""
+    """Something tried to reach the network during a replay: a defect, since replay needs none."""
+
+
+class EventsNewer(Exception):
+    """The journal holds events that this build does not know; nothing is wrong with them."""
 
 
 class Replayed(Struct):
-    """What a replay brought: the state, and the sequence number of the last event folded into it, -1 for none."""
+    """What a replay brought: the state, and the number and instant of the last event folded into it, -1 for none."""
 
     state: MemoryState
     seq: int
+    at: int
 
 
-def forbid_sockets() -> None:
-    """Make sure of it: from now on this process can open no socket. An audit hook can not be taken back."""
+class _Guard:
+    """How many replays are going on; an audit hook can not be taken back, so it is made once and looks here."""
 
-    def refuse(event: str, _arguments: Any) -> None:
-        if event == "socket.__new__":
-            raise SocketRefused("a replay opens no socket")
+    depth = 0
+    hooked = False
 
-    sys.addaudithook(refuse)
+
+@contextmanager
+def forbid_sockets() -> Generator[None]:
+    """Make sure of it: within this block the process opens no socket and asks no resolver, in any thread.
+
+    Raises:
+        SocketRefused: where something tries to.
+    """
+    if not _Guard.hooked:
+        sys.addaudithook(_refuse)
+        _Guard.hooked = True
+    _Guard.depth += 1
+    try:
+        yield
+    finally:
+        _Guard.depth -= 1
+
+
+def _refuse(event: str, _arguments: Any) -> None:
+    if _Guard.depth and event.startswith("socket.") and event not in HARMLESS:
+        raise SocketRefused(f"a replay opens no socket, and something asked for {event}")
+
+
+def events_of(frame: Frame) -> Iterator[tuple[int, AnyEvent]]:
+    """The events of a frame with their sequence numbers.
+
+    Raises:
+        EventsNewer: a newer build wrote them.
+    """
+    try:
+        events = decode_events(frame.payload)
+    except msgspec.ValidationError as fault:
+        raise EventsNewer(
+            f"this build knows events up to schema {SCHEMA}, and those from number {frame.base_seq} on hold others "
+            f"({fault}): it is older than the journal, use the newer build"
+        ) from None
+    return enumerate(events, frame.base_seq)
 
 
 def fold(frames: Iterable[Frame], until: int | None = None, progress: Callable[[int], None] | None = None) -> Replayed:
@@ -42,42 +88,20 @@ def fold(frames: Iterable[Frame], until: int | None = None, progress: Callable[[
         until: the last sequence number to fold; None for all.
         progress: called with the sequence number reached, once a frame.
     """
-    found = Replayed(MemoryState(), -1)
+    found = Replayed(MemoryState(), -1, 0)
     for frame in frames:
-        for seq, event in enumerate(decode_events(frame.payload), frame.base_seq):
+        for seq, event in events_of(frame):
             if until is not None and seq > until:
                 return found
             evolve(found.state, event, seq)
-            found.seq = seq
+            found.seq, found.at = seq, event.at
         if progress is not None:
             progress(found.seq)
     return found
 
 
-def transaction_at(state: MemoryState, row: TransactionRow) -> dict[str, Any]:
+def transaction_at(state: MemoryState, row: TransactionRow, hidden: Hidden) -> dict[str, Any]:
     """A transaction as it was: where it stood, the data of each step, its passes and what became of their answers."""
-    passes = [hit for hit in state.hits.values() if hit.transaction == row.id]
-    return {
-        "transaction": transaction_name(row.cycle, row.id),
-        "status": row.status,
-        "step": row.step,
-        "pass": row.number,
-        "reason": row.reason or None,
-        "steps": row.data,
-        "matches_by": row.reached,
-        "call": None if row.call is None else row.call.step,
-        "queue": row.queue,
-        "children": row.children,
-        "passes": [
-            {
-                "pass": hit.number,
-                "hit": hit.id,
-                "step": hit.step,
-                "status": hit.status,
-                "candidates": hit.candidates,
-                "reply": None if hit.reply is None else hit.reply.status,
-                "fate": hit.fate,
-            }
-            for hit in passes
-        ],
-    }
+    hits = [hit for hit in state.hits.values() if hit.transaction == row.id]
+    incidents = [one for one in state.incidents.values() if one.transaction == row.id]
+    return transaction_view(row, hits, incidents, hidden)

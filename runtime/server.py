@@ -4,11 +4,9 @@ Order of a start: lock and epoch, store, tail of the journal, `WriterStarted`, w
 overdue timers, and last the door. `/readyz` answers 503 with the progress until then.
 """
 
-import base64
-import hashlib
-import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -18,19 +16,23 @@ from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve as hypercorn_serve
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
-from protocol.definition import Definition, WebhookStep
-from protocol.inputs import Deploy, Start
-from protocol.loading import encode_definition
+from protocol.definition import Definition
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
+from runtime.deploying import deploy, load_scripts, reload, reload_logged
 from runtime.door import Door, SentNotes, make_app
+from runtime.egress import own_address
 from runtime.engine import Engine
+from runtime.project import ProjectError
 from runtime.store import Database, StoredState, StoreError
 
 IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
+FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
 DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
+
+Progress = Callable[[str, int, int], None]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.server")
 
@@ -50,39 +52,22 @@ def open_store(path: Path, next_seq: int) -> Database:
     return Database(path)
 
 
-def identifiers(definition: Definition, known: Mapping[str, str]) -> dict[str, str]:
-    """The webhook identifiers of a definition: pinned ones, known ones, and new random ones."""
-    found: dict[str, str] = {}
-    for name, step in definition.steps.items():
-        if isinstance(step, WebhookStep):
-            fresh = base64.b32encode(secrets.token_bytes(IDENTIFIER_BYTES)).decode().rstrip("=").lower()
-            found[name] = step.identifier or known.get(name) or fresh
-    return found
-
-
-async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> None:
-    """Make definitions the current ones; a cycle that is new starts, one that was stopped stays so."""
-    for name, definition in definitions.items():
-        packed = encode_definition(definition)
-        try:
-            known, new = engine.state.cycle(name).identifiers, False
-        except KeyError:
-            known, new = {}, True
-        digest = hashlib.sha256(packed).hexdigest()
-        given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known)})
-        await engine.order(given).decided()
-        if new:
-            await engine.order(Start(name, engine.clock())).decided()
-
-
 async def serve(
     settings: Settings,
     definitions: Mapping[str, Definition],
     *,
     salvage: bool = False,
+    progress: Progress | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT; started with the URL once the door is open.
+
+    Args:
+        settings: all bounds, the address and the data folder.
+        definitions: the cycles to deploy.
+        salvage: whether to set a damaged tail of the journal apart instead of refusing to start.
+        progress: told, in a thread, what a start does: words, how far, of how much.
+        task_status: Trio's.
 
     Raises:
         JournalError: the journal is locked by another process, damaged, or failed while running.
@@ -90,27 +75,37 @@ async def serve(
     data = Path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
     door = Door(settings, admin_token(data), secret_file(data / KEY_FILE))
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
             bound = await nursery.start(partial(_http, settings, door, stop_http))
-            running = nursery.cancel_scope
-            await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage))
+            nursery.start_soon(_at_signals, signals, door, settings, stop_http, nursery.cancel_scope)
+            await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage, progress=progress))
             task_status.started(bound)
             log.info("ready", url=bound, cycles=len(definitions))
-            async for received in signals:
-                log.info("stopping", signal=signal.Signals(received).name)
-                break
-            await _drain(door, settings)
-            stop_http.set()
-            running.cancel()
     log.info("stopped")
+
+
+async def _at_signals(
+    signals: AsyncIterator[int], door: Door, settings: Settings, stop_http: trio.Event, running: trio.CancelScope
+) -> None:
+    """Read the project again at SIGHUP; drain at any other. One that still reads its journal just ends."""
+    async for received in signals:
+        if received == signal.SIGHUP:
+            await reload_logged(door)
+            continue
+        log.info("stopping", signal=signal.Signals(received).name)
+        break
+    await _drain(door, settings)
+    stop_http.set()
+    running.cancel()
 
 
 async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
     config = HypercornConfig()
     config.bind = [settings.bind]
     config.h11_max_incomplete_size = settings.header_bytes_max
+    config.keep_alive_timeout = settings.idle_timeout_s
     config.include_server_header = False
     config.graceful_timeout = 1.0
     config.keep_alive_max_requests = KEPT_REQUESTS_MAX
@@ -130,32 +125,47 @@ async def _work(
     bound: str,
     *,
     salvage: bool,
+    progress: Progress | None,
     task_status: trio.TaskStatus[None],
 ) -> None:
     """Open the journal, catch up, run the engine, and leave everything closed."""
     data = Path(settings.data)
     options = JournalOptions(segment_bytes=settings.segment_bytes)
+
+    def told(words: str, done: int, total: int) -> None:
+        trio.from_thread.check_cancelled()
+        if progress is not None:
+            progress(words, done, total)
+
+    def folded(seq: int) -> None:
+        door.progress = seq
+        told("events folded", seq, ownership.next_seq)
+
     open_log = partial(LocalLog.open, data / JOURNAL_FOLDER, options, salvage=salvage)
-    journal = await trio.to_thread.run_sync(open_log)
-    ownership = journal.own(LOCAL_PARTITION)
-    appender = ThreadAppender(ownership)
-    database = open_store(data / STORE_FILE, ownership.next_seq)
-    try:
+    with ExitStack() as closing:
+        journal = await trio.to_thread.run_sync(partial(open_log, progress=partial(told, "bytes of the journal read")))
+        closing.callback(journal.close)
+        ownership = journal.own(LOCAL_PARTITION)
+        closing.callback(ownership.close)
+        appender = ThreadAppender(ownership)
+        database = open_store(data / STORE_FILE, ownership.next_seq)
+        closing.callback(database.close)
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
+        engine.outbound.listen_at(own_address(bound))
+        engine.scripts, faults = await trio.to_thread.run_sync(load_scripts, Path(settings.project), definitions)
+        if faults:
+            raise ProjectError("; ".join(map(str, faults)))
         engine.public_url = settings.public_url.rstrip("/") or bound
-        await trio.to_thread.run_sync(engine.replay_tail, partial(setattr, door, "progress"))
+        await trio.to_thread.run_sync(engine.replay_tail, folded)
         appender.start()
+        closing.callback(appender.stop)
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             await deploy(engine, definitions)
             door.open(engine)
+            door.reload = partial(reload, engine, door, Path(settings.project))
             task_status.started()
             nursery.start_soon(_spares, journal)
-    finally:
-        appender.stop()
-        ownership.close()
-        journal.close()
-        database.close()
 
 
 async def _spares(journal: LocalLog) -> None:
@@ -174,5 +184,6 @@ async def _drain(door: Door, settings: Settings) -> None:
     with trio.move_on_after(settings.grace_ns / 1e9):
         while not engine.idle:  # noqa: ASYNC110 - Looks at state that many tasks change; once in a life.
             await trio.sleep(DRAIN_LOOK_S)
-    await engine.committer.flushed()
-    await engine.checkpointed()
+    with trio.move_on_after(FLUSH_S):  # A full disk may take nothing more; what waits for it was promised to nobody.
+        await engine.committer.flushed()
+        await engine.checkpointed()

@@ -1,5 +1,7 @@
 """One input on its way through the engine: its verdict, and the built answer that may follow."""
 
+from typing import Literal
+
 import trio
 from msgspec import Struct
 
@@ -29,6 +31,7 @@ class Ticket:
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
         self.reply: Reply | None = None
+        self.left: Literal["gone", "deadline"] | None = None  # Why its caller left before it was decided.
         self._decided = trio.Event()
         self._answered = trio.Event()
 

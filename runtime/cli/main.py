@@ -1,8 +1,10 @@
 """The application and its ending: every failure is a line for a person and a code for the shell.
 
-Exit codes: 0 done · 1 faults found, or refused · 2 usage · 3 no server answers · 4 the journal is damaged.
+Exit codes: 0 done · 1 faults found, or refused · 2 usage · 3 no server answers · 4 the journal is damaged ·
+130 interrupted by Ctrl-C · 141 nobody reads the output any more. `serve` takes Ctrl-C as an order to drain, and ends 0.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,40 +15,49 @@ from typing import Annotated
 import trio
 from cyclopts import App, CycloptsError, Parameter
 
-from journal import JournalDamaged, JournalError
+from journal import JournalDamaged, JournalError, JournalNewer
+from protocol.loading import CheckFault, line_of
 from protocol.schema import json_schema
-from runtime.cli.offline import add_offline, journal_folder
+from runtime.cli.journal import add_journal
 from runtime.cli.output import (
+    CODES,
     DAMAGED,
     FAULTS,
+    INTERRUPTED,
     OK,
-    UNREACHABLE,
+    PIPE_CLOSED,
     USAGE,
     CommandFailed,
+    Json,
     err,
     fail,
     out,
+    plain,
     print_json,
-    print_table,
+    print_line,
 )
-from runtime.cli.remote import Api, Json, add_remote
+from runtime.cli.recovery import recovery_bar
+from runtime.cli.remote import add_remote
+from runtime.cli.replaying import add_replay
 from runtime.cli.scaffold import scaffold
-from runtime.config import ConfigError, load_settings
+from runtime.cli.transactions import add_transactions
+from runtime.config import CONFIG_FILE, ConfigError, load_settings
 from runtime.logs import configure_logs
 from runtime.project import ProjectError, read_project
-from runtime.replay import fold
-from runtime.server import serve as serve_project
+from runtime.replay import EventsNewer
+from runtime.store import StoreError
 
 DEBUG_VARIABLE = "CYCLEWRIGHT_DEBUG"
 
 app = App(
     name="cyclewright",
-    help="Webhook-driven integration cycles that lose nothing.\n\n"
-    "Exit codes: 0 done, 1 faults found or refused, 2 usage, 3 no server answers, 4 the journal is damaged.",
+    help=f"Webhook-driven integration cycles that lose nothing.\n\n{CODES}",
     version="0.1.0",
 )
 add_remote(app)
-add_offline(app)
+add_transactions(app)
+add_journal(app)
+add_replay(app)
 
 
 @app.command
@@ -57,26 +68,33 @@ def serve(
     bind: Annotated[str | None, Parameter(help="HOST:PORT")] = None,
     salvage: Annotated[bool, Parameter(help="Quarantine a damaged tail instead of refusing to start.")] = False,
 ) -> None:
-    """Run a project until SIGTERM or Ctrl-C."""
+    """Run a project until SIGTERM or Ctrl-C, which finish what is in progress."""
+    from runtime.server import serve as serve_project  # noqa: PLC0415 - The web framework takes long to import.
+
     definitions, faults = read_project(project)
     if faults:
         for fault in faults:
-            err.print(str(fault), markup=False)
+            err.print(plain(str(fault)), markup=False)
         fail(FAULTS, f"the project has {len(faults)} fault(s); nothing was started")
     settings = load_settings(project, bind=bind, data=journal)
     configure_logs()
-    trio.run(partial(serve_project, settings, definitions, salvage=salvage))
+    with recovery_bar() as progress:
+        trio.run(partial(serve_project, settings, definitions, salvage=salvage, progress=progress))
 
 
 @app.command
 def check(project: Path, *, json: Json = False) -> None:
     """Report every fault of every file of a project."""
     definitions, faults = read_project(project)
+    try:
+        load_settings(project)
+    except ConfigError as fault:
+        faults.append(CheckFault(CONFIG_FILE, line_of(fault), "", str(fault).removeprefix(f"{CONFIG_FILE}: "), ""))
     if json:
         print_json({"cycles": list(definitions), "faults": faults})
     else:
-        for fault in faults:
-            out.print(str(fault), markup=False)
+        for one in faults:
+            print_line(str(one))
     if faults:
         fail(FAULTS, f"{len(faults)} fault(s)")
     if not json:
@@ -99,35 +117,6 @@ def new(folder: Path) -> None:
         fail(FAULTS, str(fault))
 
 
-@app.command
-def urls(project: Path, *, server: str = "", json: Json = False) -> None:
-    """Print the webhook URL of every step: from the running server, else as the journal has them."""
-    try:
-        found = {one["cycle"]: one["webhooks"] for one in Api(project, server).get("/api/cycles")["cycles"]}
-    except CommandFailed as failed:
-        if failed.code != UNREACHABLE:
-            raise
-        found = _journaled_urls(project)
-    if json:
-        print_json(found)
-    else:
-        rows = ((cycle, step, url) for cycle, steps in found.items() for step, url in steps.items())
-        print_table(("cycle", "step", "url"), rows)
-
-
-def _journaled_urls(project: Path) -> dict[str, dict[str, str]]:
-    from journal import LOCAL_PARTITION, LocalLog  # noqa: PLC0415 - Only where no server answers.
-
-    settings = load_settings(project)
-    base = settings.public_url.rstrip("/") or f"http://{settings.bind}"
-    reader = LocalLog.open_reader(journal_folder(Path(settings.data)))
-    cycles = fold(reader.read(LOCAL_PARTITION)).state.cycles.values()
-    return {
-        row.name: {step: f"{base}/webhook/{identifier}" for step, identifier in row.identifiers.items()}
-        for row in cycles
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
@@ -137,11 +126,15 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code and prints no traceback unless CYCLEWRIGHT_DEBUG is set."""
     try:
         app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError:
         return USAGE
     except CommandFailed as failed:
-        err.print(str(failed), markup=False)
+        err.print(plain(str(failed)), markup=False)
         return failed.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still holds goes nowhere.
+        return PIPE_CLOSED
     except BaseException as fault:  # noqa: BLE001 - The last place where a failure can be put into words.
         return _explain(fault)
     return OK
@@ -150,16 +143,17 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(fault: BaseException) -> int:
     while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
         fault = fault.exceptions[0]
-    if isinstance(fault, KeyboardInterrupt | SystemExit):
-        return OK if isinstance(fault, KeyboardInterrupt) else int(fault.code or 0)
+    if isinstance(fault, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(fault, SystemExit):
+        return int(fault.code or 0)
     if os.environ.get(DEBUG_VARIABLE):
         err.print_exception()
-    if isinstance(fault, JournalDamaged):
-        err.print(str(fault), markup=False)
-        return DAMAGED
-    if isinstance(fault, JournalError | ConfigError | ProjectError | OSError):
-        err.print(str(fault), markup=False)
-        return FAULTS
-    hint = f"set {DEBUG_VARIABLE}=1 to see where"
-    err.print(f"cyclewright failed: {type(fault).__name__}: {fault} ({hint})", markup=False)
-    return FAULTS
+    said = str(fault)
+    if isinstance(fault, OSError) and fault.errno == errno.EADDRINUSE:
+        said = f"another program listens there already: stop it, or serve at another address with --bind ({fault})"
+    if not isinstance(fault, JournalError | ConfigError | ProjectError | EventsNewer | StoreError | OSError):
+        hint = f"set {DEBUG_VARIABLE}=1 to see where"
+        said = f"cyclewright failed: {type(fault).__name__}: {fault} ({hint})"
+    err.print(plain(said), markup=False)
+    return DAMAGED if isinstance(fault, JournalDamaged) and not isinstance(fault, JournalNewer) else FAULTS

@@ -1,14 +1,28 @@
 """What commands print: tables for people, JSON for machines; and how they end."""
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Annotated, Any, NoReturn
 
 import msgspec
+from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
+from rich.table import Column, Table
+from rich.text import Text
 
-OK, FAULTS, USAGE, UNREACHABLE, DAMAGED = 0, 1, 2, 3, 4
+OK, FAULTS, USAGE, UNREACHABLE, DAMAGED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 4, 130, 141
+
+CODES = (
+    "Exit codes: 0 done, 1 faults found or refused, 2 usage, 3 no server answers, 4 the journal is damaged, "
+    "130 interrupted, 141 nobody reads the output any more."
+)
+PIPED_WIDTH = 10_000  # Of a table that no person looks at: a line is then a row, however long.
+BAR_EVERY = 1000  # Steps between two looks of a progress bar, which cost more than a step does.
+
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for machines.")]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -27,6 +41,23 @@ def fail(code: int, message: str) -> NoReturn:
     raise CommandFailed(code, message)
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the nearest valid name, or at all there are."""
+    names = sorted(known)
+    near = get_close_matches(name, names, 1)
+    return f" (did you mean {near[0]}?)" if near else f"; there are {', '.join(names) or 'none'}"
+
+
+def plain(text: str) -> str:
+    """A text that a terminal takes as text: what would steer it is written as Python writes it."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def print_line(text: str) -> None:
+    """One line, as it is; data of others goes through here, never through markup."""
+    sys.stdout.write(plain(text) + "\n")
+
+
 def print_json(value: Any) -> None:
     """One JSON value, on one line when the output is no terminal."""
     packed = msgspec.json.encode(value)
@@ -36,8 +67,26 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Rows under their names."""
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    """Rows under their names; nothing is cut off."""
+    heads = [Column(name, overflow="fold") for name in columns]
+    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    out.print(table)
+        table.add_row(*(Text("" if cell is None else plain(str(cell))) for cell in row))
+    sys.stdout.flush()
+    out.print(table, width=None if out.is_terminal else PIPED_WIDTH)
+
+
+@contextmanager
+def progress_bar(words: str, total: int) -> Generator[Callable[[int], None]]:
+    """A bar on a terminal's stderr while something long goes on; elsewhere nothing is shown."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(words, total=total)
+        shown = 0
+
+        def show(done: int) -> None:
+            nonlocal shown
+            if done - shown >= BAR_EVERY:
+                shown = done
+                bar.update(task, completed=done)
+
+        yield show

@@ -1,6 +1,7 @@
 """The HTTP API: status URLs for callers, and everything below /api for who holds the admin token."""
 
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import msgspec
 import trio
@@ -8,16 +9,22 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from protocol.admission import preferences
-from protocol.answers import json_reply, problem
+from protocol.answers import faults_problem, json_reply, problem
+from protocol.fold_hits import DAY_NS
 from protocol.inputs import Receipt, Refused, Settle, Start, Stop
-from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow
+from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus, usage_name
 from runtime.door.door import Door, as_response, not_ready
-from runtime.door.views import cycle_view, parked_view, status_view, transaction_view
+from runtime.door.matching import canonical_texts, matches_by
+from runtime.door.parameters import BadParameters, Parameters
+from runtime.door.views import cycle_view, parked_view, transaction_view
 from runtime.engine import Engine
+from runtime.metering import ROWS_MAX, month, usage_view
+from runtime.project import ProjectError
 from runtime.store.rows import TABLES
+from runtime.store.search import ID_MAX, Filter, find_transactions
+from runtime.views import status_view
 
 WAIT_MAX_S = 300.0  # The longest a caller may prefer to wait for a status.
-PAGE_MAX = 500  # Rows of one page.
 ANSWERS: dict[str, Literal["resend", "done", "fail"]] = {"resend": "resend", "done": "done", "fail": "fail"}
 FINAL = ("held", "completed", "failed", "stopped", "expired", "parked")
 
@@ -34,6 +41,11 @@ def add_api(app: QuartTrio, door: Door) -> None:
             return as_response(problem(401, "Unauthorized", "the API needs the admin token", headers=headers))
         return _refusal(door)
 
+    @app.errorhandler(BadParameters)
+    async def bad_parameters(bad: BadParameters) -> Response:
+        said = "; ".join(f"{one.where} {one.rule}, found {one.found}" for one in bad.faults)
+        return as_response(problem(400, "Bad parameters", said, faults=bad.faults))
+
     @app.get("/status/<name>")
     async def status(name: str) -> Response:
         refusal = _refusal(door)
@@ -45,6 +57,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
         return await _status(_engine(door), hit)
 
     _add_cycles(app, door)
+    _add_deploy(app, door)
     _add_transactions(app, door)
     _add_lists(app, door)
 
@@ -64,12 +77,14 @@ def _add_cycles(app: QuartTrio, door: Door) -> None:
     @app.get("/api/cycles")
     async def cycles() -> Response:
         engine = _engine(door)
-        return _json({"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
+        return await _durably(engine, {"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
 
     @app.get("/api/cycles/<name>")
     async def cycle(name: str) -> Response:
         row = _cycle(_engine(door), name)
-        return _missing(f"there is no cycle {name}") if row is None else _json(cycle_view(_engine(door), row))
+        if row is None:
+            return _missing(f"there is no cycle {name}")
+        return await _durably(_engine(door), cycle_view(_engine(door), row))
 
     @app.post("/api/cycles/<name>/<order>")
     async def order(name: str, order: str) -> Response:
@@ -85,6 +100,19 @@ def _add_cycles(app: QuartTrio, door: Door) -> None:
             case _:
                 return _missing(f"a cycle can start, stop or finish, not {order}")
         return _told((await engine.order(given).decided()).verdict)
+
+
+def _add_deploy(app: QuartTrio, door: Door) -> None:
+    @app.post("/api/deploy")
+    async def deploy() -> Response:
+        assert door.reload is not None, "a ready server can deploy"
+        try:
+            done = await door.reload()
+        except (ProjectError, OSError) as fault:
+            return as_response(problem(422, "The project can not be read", str(fault)))
+        if done.faults:
+            return as_response(faults_problem(422, "The project has faults; nothing was deployed", done.faults))
+        return _json(done)
 
 
 def _add_transactions(app: QuartTrio, door: Door) -> None:
@@ -114,19 +142,39 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
 def _add_lists(app: QuartTrio, door: Door) -> None:
     @app.get("/api/parked")
     async def parked() -> Response:
-        engine = _engine(door)
+        engine, (after, limit) = _engine(door), _bounds()
         await engine.checkpointed()
-        after, limit = _page()
-        found = engine.state.database.rows(TABLES[HitRow], "due > 0 AND id > ? ORDER BY id LIMIT ?", (after, limit))
-        return _json({"parked": [parked_view(row) for row in found]})
+        condition = "due > 0 AND id > ? ORDER BY id LIMIT ?"
+        rows, more = _page(list(engine.state.database.rows(TABLES[HitRow], condition, (after, limit + 1))), limit)
+        return _json({"parked": [parked_view(engine, row) for row in rows], "next": more})
 
     @app.get("/api/incidents")
     async def incidents() -> Response:
-        engine = _engine(door)
+        engine, (after, limit) = _engine(door), _bounds()
         await engine.checkpointed()
-        after, limit = _page()
-        rows = engine.state.database.rows(TABLES[IncidentRow], "id > ? ORDER BY id LIMIT ?", (after, limit))
-        return _json({"incidents": [msgspec.structs.asdict(row) for row in rows]})
+        condition = "id > ? ORDER BY id LIMIT ?"
+        rows, more = _page(list(engine.state.database.rows(TABLES[IncidentRow], condition, (after, limit + 1))), limit)
+        return _json({"incidents": [msgspec.structs.asdict(row) for row in rows], "next": more})
+
+    @app.get("/api/usage")
+    async def usage() -> Response:
+        engine = _engine(door)
+        given = Parameters(request.args, ("cycle", "since", "until"))
+        now = engine.clock()
+        cycle = given.one_of("cycle", [row.name for row in engine.state.cycles()])
+        since = given.instant("since", now, month(now)[0] * DAY_NS)
+        until = given.instant("until", now, now + 1)
+        given.close()
+        rows = engine.state.usages(usage_name(since // DAY_NS, "", ""), ROWS_MAX)
+        wanted = [row for row in rows if row.day * DAY_NS < until and cycle in ("", row.cycle)]
+        return await _durably(engine, {"usage": usage_view(wanted), "total": sum(row.tasks for row in wanted)})
+
+
+async def _durably(engine: Engine, view: Any) -> Response:
+    """Show what was seen just now, once it is durable: a crash must not take back what a reader was told."""
+    shown = json_reply(200, view)
+    await engine.committer.flushed()
+    return as_response(shown)
 
 
 def _json(body: Any) -> Response:
@@ -159,29 +207,38 @@ def _transaction(engine: Engine, name: str) -> TransactionRow | None:
     return row if isinstance(row, TransactionRow) and row.cycle == cycle else None
 
 
-def _number(name: str, default: int) -> int:
-    said = request.args.get(name, "")
-    return int(said) if said.isascii() and said.isdecimal() and len(said) < 19 else default
-
-
-def _page() -> tuple[int, int]:
-    return _number("after", -1), min(PAGE_MAX, max(1, _number("limit", 50)))
-
-
 async def _transactions(engine: Engine) -> Response:
     """A page, newest first; `after` is the number of the last one seen."""
+    given = Parameters(request.args, ("cycle", "status", "step", "value", "since", "until", "limit", "after"))
+    now = engine.clock()
+    value = given.text("value")
+    wanted = Filter(
+        cycle=given.one_of("cycle", [row.name for row in engine.state.cycles()]),
+        status=given.one_of("status", get_args(TransactionStatus)),
+        step=given.text("step"),
+        values=canonical_texts(value),
+        since=given.instant("since", now, 0),
+        until=given.instant("until", now, ID_MAX),
+    )
+    after, limit = given.page()
+    given.close()
     await engine.checkpointed()
-    after, limit = _page()
-    where, values = ["id < ?"], [after if after >= 0 else 2**62]
-    for name in ("cycle", "status", "step"):
-        if name in request.args:
-            where.append(f"{name} = ?")
-            values.append(request.args[name])  # type: ignore[arg-type]  # Bound as a parameter, of either type.
-    condition = f"{' AND '.join(where)} ORDER BY id DESC LIMIT ?"
-    rows = list(engine.state.database.rows(TABLES[TransactionRow], condition, (*values, limit + 1)))
-    page = rows[:limit]
-    more = page[-1].id if len(rows) > limit else None
-    return _json({"transactions": [status_view(row) for row in page], "next": more})
+    fits = partial(matches_by, engine.state, value=value) if value else lambda _: True
+    page = find_transactions(engine.state.database, wanted, after, limit, fits)
+    return _json({"transactions": [status_view(row) for row in page.rows], "next": page.next})
+
+
+def _bounds() -> tuple[int, int]:
+    """Where a list goes on, and how long its page is."""
+    given = Parameters(request.args, ("limit", "after"))
+    bounds = given.page()
+    given.close()
+    return bounds
+
+
+def _page(rows: list[Any], limit: int) -> tuple[list[Any], int | None]:
+    """The rows of a page, of which one more was asked for, and the number to go on after."""
+    return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
 
 async def _status(engine: Engine, hit: int) -> Response:
@@ -195,15 +252,15 @@ async def _status(engine: Engine, hit: int) -> Response:
                 break
             if row.status == "done":
                 break
-            await engine.watch(row.transaction).wait()
-    await engine.committer.flushed()
+            await engine.changed(row.transaction)
     row = _hit(engine, hit)
     if row is None:
         return _missing("the hit is no longer kept")
     if not row.transaction:
-        return _json({"transaction": None, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)})
+        without = {"transaction": None, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
+        return await _durably(engine, without)
     transaction = engine.state.transaction(row.transaction)
-    return _json({**status_view(transaction), "answer": _answer(row)})
+    return await _durably(engine, {**status_view(transaction), "answer": _answer(row)})
 
 
 def _hit(engine: Engine, hit: int) -> HitRow | None:

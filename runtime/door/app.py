@@ -21,9 +21,11 @@ from protocol.state import Reply
 from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
 from runtime.engine import Engine
+from runtime.metering import QuotaReached
 from runtime.ticket import Overloaded, Ticket
 
-WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+# The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
+WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
@@ -32,7 +34,7 @@ def make_app(door: Door) -> QuartTrio:
     """The application; its routes read everything through the door."""
     app = QuartTrio("cyclewright", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = door.settings.body_bytes_max
-    app.config["BODY_TIMEOUT"] = 30  # Seconds for a whole body; the slowest known senders need 10.
+    app.config["BODY_TIMEOUT"] = door.settings.body_timeout_s
 
     @app.errorhandler(HTTPException)
     async def http_error(fault: HTTPException) -> Response:
@@ -45,7 +47,7 @@ def make_app(door: Door) -> QuartTrio:
         log.error("request failed", fault=type(fault).__name__, exc_info=fault)
         return as_response(problem(500, "Internal error", "the server failed; its log says how"))
 
-    @app.route("/webhook/<identifier>", methods=WEBHOOK_METHODS)
+    @app.route("/webhook/<identifier>", methods=WEBHOOK_METHODS, provide_automatic_options=False)
     async def webhook(identifier: str) -> Response:
         return await _webhook(door, identifier)
 
@@ -73,7 +75,7 @@ async def _webhook(door: Door, identifier: str) -> Response:
     route = door.route(identifier)
     if route is None:
         return as_response(problem(404, "No such webhook", "no cycle has this identifier"))
-    row = engine.state.cycle(route.cycle)
+    program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
     body = await request.get_data(as_text=False)
     assert isinstance(body, bytes), "asked for as bytes"
     incoming = Incoming(
@@ -83,7 +85,10 @@ async def _webhook(door: Door, identifier: str) -> Response:
         body=body,
         at=engine.clock(),
     )
-    admitted = admit(engine.state.program(row.definition_hash), route.step, incoming)
+    refusal = door.verified(program.webhook(route.step), route, incoming)
+    if refusal is not None:
+        return as_response(refusal)
+    admitted = admit(program, route.step, incoming)
     if isinstance(admitted, Reply):
         return as_response(admitted)
     return await deliver(engine, admitted)
@@ -96,7 +101,14 @@ async def deliver(engine: Engine, hit: Hit) -> Response:
     except Overloaded as full:
         headers = {"retry-after": str(full.retry_after)}
         return as_response(problem(503, "Overloaded", str(full), headers=headers))
-    outcome = await ticket.decided()
+    except QuotaReached as used:
+        headers = {"retry-after": str(used.retry_after)}
+        return as_response(problem(429, "Quota reached", str(used), headers=headers))
+    try:
+        outcome = await ticket.decided()
+    except trio.Cancelled:
+        engine.leave(hit.cycle, ticket, "gone")
+        raise
     marks = {DUPLICATE_HEADER: "true"} if isinstance(outcome.verdict, Duplicate) else {}
     if outcome.reply is not None:
         return as_response(outcome.reply, **marks)
@@ -112,21 +124,22 @@ async def _wait(engine: Engine, hit: Hit, ticket: Ticket, waits: int, marks: dic
         bound = min(bound, int(preferred))
     try:
         with trio.move_on_after(bound):
-            reply = await ticket.answered()
-            _on_sent(lambda: engine.settle(hit.cycle, waits, "sent"))
-            return as_response(reply, **marks)
+            await ticket.answered()
     except trio.Cancelled:
-        engine.settle(hit.cycle, waits, "gone")
+        engine.leave(hit.cycle, ticket, "gone")
         raise
-    finally:
-        engine.forget(waits, ticket)
-    engine.settle(hit.cycle, waits, "deadline")
+    if ticket.reply is not None:  # Also when the bound is zero, or came in the same instant.
+        _on_sent(lambda: engine.settle(hit.cycle, waits, "sent"))
+        return as_response(ticket.reply, **marks)
+    engine.leave(hit.cycle, ticket, "deadline")
     url = engine.status_url(waits)
     if plan.step.on_late == "accept":
         body = {"status": "accepted", "hit": waits, "status_url": url}
-        return as_response(Reply(202, {"content-type": "application/json", "location": url}, json.encode(body)))
+        return as_response(
+            Reply(202, {"content-type": "application/json", "location": url}, json.encode(body)), **marks
+        )
     detail = f"no answer within {bound:g} seconds; the run goes on"
-    return as_response(problem(504, "Answer is late", detail, headers={"location": url}, status_url=url))
+    return as_response(problem(504, "Answer is late", detail, headers={"location": url}, status_url=url), **marks)
 
 
 def _on_sent(note: Callable[[], None]) -> None:
@@ -143,8 +156,12 @@ class SentNotes:
         """Serve one ASGI connection."""
 
         async def noting(message: Any) -> None:
-            await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
+            if message["type"] != "http.response.body" or message.get("more_body"):
+                await send(message)
+                return
+            # The end of an answer cancels its own task, before the connection is closed or its idle time begins.
+            with trio.CancelScope(shield=True):
+                await send(message)
                 note = scope.get("cyclewright.sent")
                 if note is not None:
                     note()

@@ -2,14 +2,25 @@
 
 import hashlib
 import hmac
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import structlog
 from msgspec import Struct
 from quart import Response
 
+from protocol.admission import Incoming
 from protocol.answers import problem
+from protocol.definition import Verify
+from protocol.program import WebhookPlan
 from protocol.state import Reply
+from protocol.verification import Unverified, verify
 from runtime.config import Settings
 from runtime.engine import Engine
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
 SIGNATURE_DIGITS = 32  # 128 bits of the capability in a status URL.
 
@@ -30,6 +41,8 @@ class Door:
         self.engine: Engine | None = None
         self.draining = False
         self.progress = 0
+        self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
+        self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
         self._status_key = status_key.encode()
         self._routes: dict[str, Route] = {}
 
@@ -42,15 +55,32 @@ class Door:
     def learn(self) -> None:
         """Read the webhook identifiers of every cycle's current version."""
         assert self.engine is not None, "identifiers are learnt from an engine"
+        routes: dict[str, Route] = {}
         for row in self.engine.state.cycles():
             program = self.engine.state.program(row.definition_hash)
             for step, identifier in row.identifiers.items():
                 if step in program.plans:
-                    self._routes[identifier] = Route(row.name, step)
+                    routes[identifier] = Route(row.name, step)
+        self._routes = routes
 
     def route(self, identifier: str) -> Route | None:
         """Where an identifier leads. A dict look-up leaks no more timing than the network hides: 128 random bits."""
         return self._routes.get(identifier)
+
+    def verified(self, plan: WebhookPlan, route: Route, request: Incoming) -> Reply | None:
+        """The refusal of a request that is not signed as its step asks; nothing is journaled of it but a count."""
+        said = plan.step.verify
+        if not isinstance(said, Verify):
+            return None
+        secrets = [os.environ.get(name, "") for name in said.names]
+        if not any(secrets):
+            log.error("no secret is set for a webhook, so every request to it is refused", variables=said.names)
+        try:
+            verify(said, secrets, request.headers, request.body, request.at)
+        except Unverified as reason:
+            self.unverified[route] += 1
+            return problem(401, "Not verified", str(reason))
+        return None
 
     def sign(self, hit: int) -> str:
         """The capability that makes a status URL unguessable."""

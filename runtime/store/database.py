@@ -5,22 +5,30 @@ written in one transaction. So it needs no sync of its own: after a power loss i
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from protocol.events import SCHEMA
-from protocol.state import Row
+from protocol.state import CycleRow, DefinitionRow, Row
 from runtime.store.rows import TABLES, Table
 
-SCHEMA_VERSION = 1  # Of the tables and rows; another version's file is rebuilt from the journal.
+SCHEMA_VERSION = 3  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
+
+_key = msgspec.msgpack.Decoder(list[str]).decode
 
 
 class StoreError(Exception):
     """The store's file can not be used; delete it and the next start builds it from the journal."""
+
+
+class StoreFull(StoreError):
+    """The file can not be written now, mostly because the disk is full; the same batch can be written later."""
 
 
 class Database:
@@ -77,16 +85,21 @@ class Database:
     ) -> None:
         """Write one batch and the sequence number it reaches, all or nothing. Blocks; runs in a thread."""
         writer = self._writer
-        writer.execute("BEGIN IMMEDIATE")
         try:
+            writer.execute("BEGIN IMMEDIATE")
             for kind, values in rows.items():
                 writer.executemany(TABLES[kind].upsert, values)
             writer.executemany("DELETE FROM entries WHERE name = ? AND key = ? AND id = ?", unfiled)
+            writer.executemany("DELETE FROM matched WHERE value = ? AND id = ? AND step = ?", _matched(unfiled))
             writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", filed)
+            writer.executemany("INSERT OR IGNORE INTO matched VALUES (?, ?, ?)", _matched(filed))
             self._set_meta({"applied": applied})
             writer.execute("COMMIT")
-        except BaseException:
-            writer.execute("ROLLBACK")
+        except BaseException as fault:
+            if writer.in_transaction:  # SQLite has rolled back by itself after some failures.
+                writer.execute("ROLLBACK")
+            if isinstance(fault, sqlite3.OperationalError):
+                raise StoreFull(f"{self.path.name} can not be written: {fault}") from fault
             raise
 
     def row(self, table: Table, key: str | int) -> Any:
@@ -101,6 +114,10 @@ class Database:
         for found in self._reader.execute(statement, tuple(values)):
             yield table.decode(found[0])
 
+    def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """What a statement of our own making finds, all of it; values are bound, never written into it."""
+        return self._reader.execute(statement, values).fetchall()
+
     def entries(self, name: str, key: bytes, limit: int, *, latest: bool) -> list[int]:
         """Ids filed under a key, the first or the last `limit` of them, in that order."""
         order = "DESC" if latest else "ASC"
@@ -113,3 +130,41 @@ class Database:
     def all_entries(self) -> Iterator[tuple[str, bytes, int]]:
         """Every entry of every index, in order."""
         yield from self._reader.execute("SELECT name, key, id FROM entries ORDER BY name, key, id")
+
+
+def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
+    """What a store's file says, of a running server or of none, changing nothing.
+
+    Returns:
+        The sequence number it reaches, its cycles and the definitions of all their versions.
+
+    Raises:
+        StoreError: there is no file, or it can not be used.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    except sqlite3.DatabaseError as fault:
+        raise StoreError(f"{path.name} can not be read: {fault}") from None
+    try:
+        meta = dict(connection.execute("BEGIN").execute("SELECT name, value FROM meta"))
+        if (meta.get("version"), meta.get("events")) != (SCHEMA_VERSION, SCHEMA):
+            raise StoreError(f"{path.name} was written by another version")
+        tables = (TABLES[CycleRow], TABLES[DefinitionRow])
+        cycles, definitions = (
+            [table.decode(row) for (row,) in connection.execute(f"SELECT row FROM {table.name}")]  # noqa: S608 - Constants of rows.py.
+            for table in tables
+        )
+        return int(meta["applied"]), cycles, definitions
+    except (sqlite3.DatabaseError, KeyError) as fault:
+        raise StoreError(f"{path.name} is not a usable store: {fault}") from None
+    finally:
+        connection.close()
+
+
+def _matched(entries: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, int, str]]:
+    """The rows of `matched` that belong to entries: one for each value of a match key."""
+    for name, key, row_id in entries:
+        if name == "reached":
+            _cycle, step, *values = _key(key)
+            for value in values:
+                yield value, row_id, step

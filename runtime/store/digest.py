@@ -24,7 +24,7 @@ def digest(state: MemoryState | Database) -> str:
 
 
 def _of_memory(state: MemoryState) -> tuple[Iterator[Row], Iterable[tuple[str, bytes, int]]]:
-    tables = (state.cycles, state.definitions, state.transactions, state.hits, state.incidents)
+    tables = (state.cycles, state.definitions, state.transactions, state.hits, state.incidents, state.usages)
     rows = (row for table in tables for row in sorted(table.values(), key=row_key))
     entries = sorted((name, encode(key), one) for name, key, ids in state.entries() for one in ids)
     return rows, entries

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from protocol.state import CycleRow, DefinitionRow, HitRow, IncidentRow, Row, TransactionRow
+from protocol.state import CycleRow, DefinitionRow, HitRow, IncidentRow, Row, TransactionRow, UsageRow
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -27,7 +27,7 @@ class Table(NamedTuple):
 
 
 def _transaction(row: TransactionRow) -> tuple[Any, ...]:
-    active = row.status == "running" or row.call is not None or bool(row.queue)
+    active = not row.until and (row.status == "running" or row.call is not None or bool(row.queue))
     return (row.id, row.cycle, row.status, row.step, row.created, row.until, int(active))
 
 
@@ -67,10 +67,11 @@ TABLES: dict[type[Row], Table] = {
         lambda row: (row.id, row.cycle, row.transaction),
         msgspec.msgpack.Decoder(IncidentRow).decode,
     ),
+    UsageRow: Table("usages", "id", (), lambda row: (row.id,), msgspec.msgpack.Decoder(UsageRow).decode),
 }
 
 
 def row_key(row: Row) -> str | int:
     """What names a row within its table."""
-    key: str | int = TABLES[type(row)].values(row)[0]
+    key: str | int = getattr(row, TABLES[type(row)].key)
     return key

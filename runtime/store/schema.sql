@@ -12,7 +12,7 @@ CREATE TABLE transactions (
     active INTEGER NOT NULL,   -- 1 when a restart has something to do for it: a pass, a call or a queue.
     row BLOB NOT NULL
 );
-CREATE INDEX transactions_by_cycle ON transactions (cycle, status, id);
+CREATE INDEX transactions_by_place ON transactions (cycle, status, step);  -- And by id, as every index.
 CREATE INDEX transactions_by_due ON transactions (due) WHERE due > 0;
 CREATE INDEX transactions_active ON transactions (id) WHERE active = 1;
 CREATE TABLE hits (
@@ -34,6 +34,11 @@ CREATE TABLE incidents (
     row BLOB NOT NULL
 );
 CREATE INDEX incidents_by_transaction ON incidents (txn, id) WHERE txn > 0;
+CREATE TABLE usages (id TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+-- One row for each value of each key in the index `reached`, so that a value alone finds its transactions.
+CREATE TABLE matched (
+    value TEXT NOT NULL, id INTEGER NOT NULL, step TEXT NOT NULL, PRIMARY KEY (value, id, step)
+) WITHOUT ROWID;
 CREATE TABLE entries (
     name TEXT NOT NULL, key BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (name, key, id)
 ) WITHOUT ROWID;

@@ -19,6 +19,8 @@ from protocol.state import (
     IndexName,
     Row,
     TransactionRow,
+    UsageRow,
+    usage_name,
 )
 from runtime.store.database import Database
 from runtime.store.rows import TABLES, encode, row_key
@@ -47,17 +49,18 @@ class StoredState:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._rows: dict[RowName, Row] = {}
+        self._rows: dict[type[Row], dict[Any, Any]] = {kind: {} for kind in TABLES}
         self._changed: dict[RowName, Row] = {}
         self._read: list[RowName] = []  # Rows that were only looked at: they leave with the next checkpoint.
         self._entries: dict[tuple[str, bytes], dict[int, bool]] = {}
         self._changed_entries: dict[EntryName, bool] = {}
-        self._running: dict[str, set[int]] = {}
+        self._running: set[int] = set()
+
         self._programs: dict[str, Program] = {}
         for row in database.rows(TABLES[CycleRow]):
-            self._rows[CycleRow, row.name] = row
+            self._rows[CycleRow][row.name] = row
         for row in database.rows(TABLES[TransactionRow], "active = 1"):
-            self._rows[TransactionRow, row.id] = row
+            self._rows[TransactionRow][row.id] = row
             self._note_running(row)
 
     @property
@@ -67,12 +70,10 @@ class StoredState:
 
     def cycles(self) -> list[CycleRow]:
         """Every cycle, by name."""
-        found = [row for row in self._rows.values() if isinstance(row, CycleRow)]
-        return sorted(found, key=lambda row: row.name)
+        return sorted(self._rows[CycleRow].values(), key=lambda row: row.name)
 
     def cycle(self, name: str) -> CycleRow:
-        row = self._rows[CycleRow, name]
-        assert isinstance(row, CycleRow), "rows are filed under their type"
+        row: CycleRow = self._rows[CycleRow][name]
         return row
 
     def program(self, definition_hash: str) -> Program:
@@ -91,23 +92,50 @@ class StoredState:
         row: HitRow = self._load(HitRow, hit)
         return row
 
+    def usage(self, day: int, cycle: str, step: str) -> UsageRow:
+        name = usage_name(day, cycle, step)
+        try:
+            row: UsageRow = self._load(UsageRow, name)
+        except KeyError:
+            return UsageRow(name, day, cycle, step)
+        return row
+
+    def usages(self, first: str, limit: int) -> list[UsageRow]:
+        """Rows of usage from a name on, in their order, as they are now."""
+        found = {
+            row.id: row for row in self.database.rows(TABLES[UsageRow], "id >= ? ORDER BY id LIMIT ?", (first, limit))
+        }
+        found |= {name: row for name, row in self._rows[UsageRow].items() if name >= first}
+        return [found[name] for name in sorted(found)][:limit]
+
     def _load(self, kind: type[Row], key: str | int) -> Any:
-        name = (kind, key)
-        row = self._rows.get(name)
+        row = self._rows[kind].get(key)
         if row is None:
             row = self.database.row(TABLES[kind], key)
             if row is None:
                 raise KeyError(key)
-            self._rows[name] = row
-            self._read.append(name)
+            self._rows[kind][key] = row
+            self._read.append((kind, key))
         return row
 
+    @property
+    def running_count(self) -> int:
+        """Transactions of all cycles whose pass is in progress, those that wait aside."""
+        return len(self._running)
+
     def running(self, cycle: str) -> list[int]:
-        return sorted(self._running.get(cycle, ()))
+        waits = self.database.rows(TABLES[TransactionRow], "cycle = ? AND status = 'running' AND due > 0", (cycle,))
+        found = {row.id for row in waits}
+        for row in self._rows[TransactionRow].values():  # Newer than the file.
+            if row.cycle == cycle and row.status == "running":
+                found.add(row.id)
+            else:
+                found.discard(row.id)
+        return sorted(found)
 
     def changed_rows(self, kind: type[Any]) -> list[Any]:
-        """Rows of a type that the file does not have yet."""
-        return [row for (of, _), row in self._rows.items() if of is kind]
+        """Rows of a type that the file does not have yet, and those it has whose pass is in progress."""
+        return list(self._rows[kind].values())
 
     def find(self, index: IndexName, key: tuple[str, ...], limit: int) -> list[int]:
         return self._find(index, key, limit, latest=False)
@@ -124,15 +152,15 @@ class StoredState:
         return sorted(ids, reverse=latest)[:limit]
 
     def save(self, row: Row) -> None:
-        name = (type(row), row_key(row))
-        self._rows[name] = row
-        self._changed[name] = row
-        if isinstance(row, TransactionRow):
+        kind, key = type(row), row_key(row)
+        self._rows[kind][key] = row
+        self._changed[kind, key] = row
+        if kind is TransactionRow:
             self._note_running(row)
 
-    def _note_running(self, row: TransactionRow) -> None:
-        running = self._running.setdefault(row.cycle, set())
-        if row.status == "running":
+    def _note_running(self, row: Any) -> None:
+        running = self._running
+        if row.status == "running" and not row.until:
             running.add(row.id)
         else:
             running.discard(row.id)
@@ -160,9 +188,9 @@ class StoredState:
     def written(self, taken: Checkpoint) -> None:
         """The file has a checkpoint: let go of rows that are neither in progress nor changed again."""
         read, self._read = self._read, []
-        for name in (*taken.names, *read):
-            if name not in self._changed and _is_cold(self._rows.get(name)):
-                self._rows.pop(name, None)
+        for kind, name in (*taken.names, *read):
+            if (kind, name) not in self._changed and _is_cold(self._rows[kind].get(name)):
+                self._rows[kind].pop(name, None)
         for index, key, row_id in taken.entries:
             over = self._entries.get((index, key))
             if over is not None and (index, key, row_id) not in self._changed_entries:
@@ -176,7 +204,7 @@ def _is_cold(row: Row | None) -> bool:
         case CycleRow():
             return False
         case TransactionRow():
-            return row.status != "running" and row.call is None and not row.queue
+            return bool(row.until) or (row.status != "running" and row.call is None and not row.queue)
         case HitRow():
             return row.status != "running"
         case _:

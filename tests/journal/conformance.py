@@ -52,6 +52,16 @@ class LogConformance(ABC):
         assert [(frame.base_seq, frame.count, frame.at) for frame in frames] == [(0, 3, 1), (3, 1, 2)]
         assert held(log) == ["a", "b", "c", "d"]
 
+    def test_given_space_when_reserved_then_there_is_room_and_no_record(self, backend: Backend) -> None:
+        log = backend.open()
+        owner = log.own(LOCAL_PARTITION)
+        assert owner.reserve()
+        assert owner.reserve()
+        assert held(log) == []
+        log.own(LOCAL_PARTITION)
+        with pytest.raises(Fenced):
+            owner.reserve()
+
     def test_given_nothing_to_append_when_appended_then_nothing_changes(self, backend: Backend) -> None:
         log = backend.open()
         owner = log.own(LOCAL_PARTITION)

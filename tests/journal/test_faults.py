@@ -281,6 +281,20 @@ def test_given_a_full_disk_when_appending_then_it_says_so_before_the_room_is_gon
     assert verify(FOLDER, storage=disk).faults == ()
 
 
+def test_given_a_full_disk_when_reserving_then_it_is_refused_until_space_returns() -> None:
+    disk = Disk()
+    with open_on(disk) as log:
+        owner = log.own(LOCAL_PARTITION)
+        disk.free = 0
+        assert not owner.reserve()
+        assert "spare.seg.tmp" not in disk.list_folder(FOLDER)
+        disk.free = SMALL.segment_bytes
+        assert owner.reserve()
+        assert log.stats().spare_ready
+        disk.every["create"] = errno.EIO
+        assert owner.reserve(), "what is there needs no disk"
+
+
 def test_given_a_full_disk_when_draining_uses_everything_then_it_stops_before_the_footer() -> None:
     disk = Disk()
     log = open_on(disk)

@@ -404,6 +404,9 @@ def test_given_a_future_version_when_opened_then_the_newer_build_is_asked_for(na
     found = outcome(disk)
     assert isinstance(found, JournalNewer)
     assert "found version 9" in str(found)
+    assert "This build is older than the journal" in str(found)
+    assert "use the newer build" in str(found)
+    assert "salvage" not in str(found), "salvage would set apart what is not damaged"
 
 
 def test_given_leftovers_of_a_crash_when_opened_then_they_are_removed() -> None:

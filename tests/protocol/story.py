@@ -6,19 +6,20 @@ import msgspec
 
 from protocol.admission import Incoming, admit
 from protocol.cycle import decide
-from protocol.events import AnyEvent, CallIntended, ReplyBuilt, decode_events, encode_event
+from protocol.events import AnyEvent, CallIntended, Origin, ReplyBuilt, decode_events, encode_event
 from protocol.evolve import evolve
 from protocol.inputs import (
     CallAnswer,
     CallEnded,
     CallFailure,
-    Continue,
     Deploy,
     Hit,
     HoldDue,
     Input,
     ParkDue,
     Recover,
+    ScriptResult,
+    Settle,
     Start,
     Stop,
     Verdict,
@@ -52,14 +53,16 @@ class Story:
 
     def put(self, given: Input) -> Verdict:
         """One turn, and the turns it leaves over."""
-        decision = decide(self.state, given, len(self.journal))
+        decision = self.decision = decide(self.state, given, len(self.journal))
         self.latest = list(decision.events)
         self.journal += decision.events
-        for transaction in decision.unfinished:
+        verdict = decision.verdict
+        for left in decision.rest:
             latest = self.latest
-            self.put(Continue(given.cycle, self.at, transaction))
+            later = self.put(left)
+            verdict = later if verdict is None else verdict
             self.latest = latest + self.latest
-        return decision.verdict
+        return verdict
 
     def admit(self, step: str, body: Any = None, *, cycle: str = "", **more: Any) -> Hit | Reply:
         """A request at a webhook, read and checked."""
@@ -82,16 +85,22 @@ class Story:
         assert isinstance(admitted, Hit), admitted
         return self.put(admitted)
 
-    def answer(self, body: Any = None, status: int = 200, *, transaction: int = 0) -> None:
+    def answer(
+        self, body: Any = None, status: int = 200, *, transaction: int = 0, headers: dict[str, str] | None = None
+    ) -> None:
         """The remote answers the open call of a transaction."""
-        headers = {"content-type": "application/json"}
-        self._end(CallAnswer(status, headers, msgspec.json.encode(body)), transaction)
+        said = {"content-type": "application/json", **(headers or {})}
+        self._end(CallAnswer(status, said, msgspec.json.encode(body)), transaction)
+
+    def script(self, data: dict[str, Any], *, transaction: int = 0) -> None:
+        """The function that a script step called returns."""
+        self._end(ScriptResult(data), transaction)
 
     def no_answer(self, *, transaction: int = 0) -> None:
         """The open call of a transaction brings nothing."""
         self._end(CallFailure("sent", "connection reset"), transaction)
 
-    def _end(self, outcome: CallAnswer | CallFailure, transaction: int) -> None:
+    def _end(self, outcome: CallAnswer | CallFailure | ScriptResult, transaction: int) -> None:
         row = self.state.transaction(transaction) if transaction else self.only()
         assert row.call is not None, "a call is open"
         self.put(CallEnded(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt, outcome))
@@ -103,16 +112,24 @@ class Story:
             if hit.status in ("parked", "collected") and hit.until <= self.at:
                 self.put(ParkDue(hit.cycle, self.at, hit.id))
         for row in list(self.state.transactions.values()):
-            if row.status == "held" and 0 < row.until <= self.at:
+            if row.status in ("held", "running") and 0 < row.until <= self.at:
                 self.put(HoldDue(row.cycle, self.at, row.id))
 
-    def start(self) -> Verdict:
-        """Order the cycle to start."""
-        return self.put(Start(self.cycle, self.at))
+    def start(self, *, cycle: str = "") -> Verdict:
+        """Order a cycle to start."""
+        return self.put(Start(cycle or self.cycle, self.at))
 
-    def stop(self, mode: Any = "stop") -> Verdict:
-        """Order the cycle to stop or to finish."""
-        return self.put(Stop(self.cycle, self.at, mode))
+    def stop(self, mode: Any = "stop", *, cycle: str = "") -> Verdict:
+        """Order a cycle to stop or to finish."""
+        return self.put(Stop(cycle or self.cycle, self.at, mode))
+
+    def settle(self, action: Any) -> Verdict:
+        """A person's word on the unknown call of the only transaction."""
+        return self.put(Settle(self.cycle, self.at, self.only().id, action))
+
+    def origin(self, call: CallIntended) -> Origin:
+        """Where the answer to a linked call goes."""
+        return Origin(call.cycle, call.transaction, call.step, self.state.transaction(call.transaction).number)
 
     def restart(self) -> None:
         """The process dies and comes back: everything is folded from the journal's bytes again."""

@@ -3,6 +3,7 @@
 import pytest
 
 from protocol.check import check_project
+from protocol.definition import KINDS
 from protocol.loading import Source, decode_definition, encode_definition, load_project
 from protocol.schema import json_schema
 from tests.protocol.test_cycle import ORDER
@@ -85,5 +86,8 @@ def test_an_alias_bomb_is_refused() -> None:
 def test_the_schema_names_every_kind() -> None:
     """Made from the types that read the file."""
     schema = json_schema()
-    assert len(schema["properties"]["steps"]["additionalProperties"]["oneOf"]) == 9
+    steps = schema["properties"]["steps"]["additionalProperties"]["oneOf"]
+    assert len(steps) == len(KINDS)
+    required = {tuple(schema["$defs"][one["$ref"].rpartition("/")[2]]["required"]) for one in steps}
+    assert required == {(kind,) for kind in KINDS}
     assert schema["$schema"].endswith("2020-12/schema")

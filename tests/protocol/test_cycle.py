@@ -260,3 +260,20 @@ def test_a_request_that_breaks_the_contract_is_refused(body: object, more: dict[
     assert isinstance(refusal, Reply)
     assert refusal.status == status
     assert len(story.journal) == recorded
+
+
+def test_a_trigger_is_told_of_its_own_hit_when_parked_ones_run_behind_it() -> None:
+    """4.1: the answer names the caller's hit, though the same turn ran the passes of others."""
+    story = Story(
+        ORDER.replace("    match: {job_id: book.job_id}", "    match: {job_id: placed.order}").replace(
+            "  book:\n    post: warehouse\n    path: /shipments\n"
+            '    body: {reference: "{{ placed.order }}"}\n    fields: {job_id: {type: integer, required: true}}\n',
+            "",
+        )
+    )
+    early = story.hit("changed", {"job_id": 42, "status": "Picked"})
+    assert isinstance(early, Parked)
+    told = story.hit("placed", {"order": "42"})
+    assert isinstance(told, Accepted)
+    assert story.state.hit(told.hit).step == "placed"
+    assert story.only().hit == early.hit

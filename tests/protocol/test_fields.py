@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.canonical import canonical
-from protocol.definition import FieldType
+from protocol.definition import FieldSpec, FieldType
 from protocol.fields import Contract
 
 
@@ -25,6 +25,36 @@ def test_every_fault_is_listed_with_its_place() -> None:
     contract = Contract({"n": "integer", "[lines].sku": "text", "when": "datetime"})
     _, faults = contract.read({"n": "x", "lines": [{"sku": []}, 4], "when": "soon"})
     assert [fault.where for fault in faults] == ["n", "lines[0].sku", "lines[1]", "when"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"card": {"number": ["4111"]}},
+        {"card": "4111"},
+        {"pins": ["4111"]},
+        {"pins": {"x": 4111}},
+        {"people": "4111"},
+        {"people": [{"tax": []}, "4111"]},
+        {"vault": {"door": {"code": [4111]}}},
+        "4111",
+    ],
+)
+def test_the_value_of_a_sensitive_field_is_in_no_fault(body: Any) -> None:
+    """Section 3: faults are answered, journaled and logged, and so they are read."""
+    hidden = FieldSpec(type="integer", sensitive=True)
+    contract = Contract(
+        {
+            "card.number": hidden,
+            "[pins]": FieldSpec(type="datetime", sensitive=True),
+            "[people].tax": hidden,
+            "vault": FieldSpec(type="object", sensitive=True),
+            "vault.door.code": "integer",
+        }
+    )
+    _, faults = contract.read(body)
+    assert faults
+    assert not [fault for fault in faults if "4111" in fault.found]
 
 
 def test_what_is_absent_is_null_so_that_paths_lead_somewhere() -> None:

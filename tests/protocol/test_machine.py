@@ -1,4 +1,4 @@
-"""A cycle with holds against a small model: hits early and late, repeats, timeouts, stops and restarts."""
+"""A cycle with holds against a small model that predicts: hits early and late, repeats, timeouts, stops, restarts."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from protocol.inputs import Accepted, Duplicate, Parked, Refused, Resumed
-from tests.protocol.story import Story
+from protocol.inputs import Accepted, Duplicate, Parked, Receipt, Refused, Resumed
+from tests.protocol.story import SECOND, Story
 
 CYCLE = """
 cycle: machine
@@ -24,19 +24,68 @@ steps:
     park: 10 minutes
     hold_for: 1 hour
     on_timeout: end
+  again:
+    decide: back.n % 2 == 0
+    then: end
+    else: back
 """
+PARK = 600 * SECOND
+HOLD = 3600 * SECOND
 
 jobs = st.integers(1, 3)
 
 
 @dataclass
-class Model:
-    """What must be true, in dicts: transactions by job, newest last; passes and parked hits by job."""
+class Known:
+    """What the model knows of one transaction; `deadline` is 0 when it does not hold."""
 
-    newest: dict[int, int] = field(default_factory=dict)
-    passes: dict[int, int] = field(default_factory=dict)
-    parked: dict[int, list[int]] = field(default_factory=dict)
-    keys: dict[str, int] = field(default_factory=dict)
+    job: int
+    passes: int = 0
+    deadline: int = 0
+    latest: int | None = None
+
+
+@dataclass
+class Model:
+    """What must be true: every transaction by id, the parked hits of a job as (number, until), and the named hits."""
+
+    known: dict[int, Known] = field(default_factory=dict)
+    parked: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    expired: int = 0
+
+    def newest(self, job: int) -> int:
+        """The transaction that a callback of this job runs, 0 for none; holding or completed makes no difference."""
+        return max((one for one, known in self.known.items() if known.job == job), default=0)
+
+    def started(self, transaction: int, job: int, at: int) -> None:
+        """A first pass reaches the hold, and takes what is parked there, in order."""
+        self.known[transaction] = Known(job, 1, at + HOLD)
+        for number, _ in self.parked.pop(job, []):
+            self.called_back(transaction, number, at)
+
+    def called_back(self, transaction: int, number: int, at: int) -> None:
+        """One more pass: an even number ends it, an odd one holds again, for a full hour."""
+        known = self.known[transaction]
+        known.passes += 1
+        known.latest = number
+        known.deadline = at + HOLD if number % 2 else 0
+
+    def expire_parked(self, at: int) -> None:
+        """Parking ends whether the cycle runs or not."""
+        for job, hits in list(self.parked.items()):
+            left = [one for one in hits if one[1] > at]
+            self.expired += len(hits) - len(left)
+            self.parked[job] = left
+            if not left:
+                del self.parked[job]
+
+    def expire_holds(self, at: int) -> None:
+        """A hold that is due runs its exit as one more pass, to the end."""
+        for known in self.known.values():
+            if 0 < known.deadline <= at:
+                known.passes += 1
+                known.deadline = 0
 
 
 class Machine(RuleBasedStateMachine):
@@ -61,59 +110,59 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(verdict, Refused)
             return
         assert isinstance(verdict, Accepted)
-        self.model.newest[job] = verdict.transaction
-        self.model.passes[verdict.transaction] = 1 + len(self.model.parked.pop(job, []))
+        self.model.started(verdict.transaction, job, self.story.at)
 
     @rule(job=jobs)
     def call_back(self, job: int) -> None:
-        """A callback: runs the newest transaction of its job, or is parked."""
+        """A callback: runs the newest transaction of its job, held or completed, or is parked."""
         self.sent += 1
         verdict = self.post("back", {"job": job, "n": self.sent})
+        newest = self.model.newest(job)
         if not self.running:
             assert isinstance(verdict, Refused)
-        elif job in self.model.newest:
+        elif newest:
             assert isinstance(verdict, Resumed)
-            assert verdict.transaction == self.model.newest[job]
-            self.model.passes[verdict.transaction] += 1
+            assert verdict.transaction == newest
+            self.model.called_back(newest, self.sent, self.story.at)
         else:
             assert isinstance(verdict, Parked)
-            self.model.parked.setdefault(job, []).append(self.story.at + 600 * 10**9)
+            assert verdict.until == self.story.at + PARK
+            self.model.parked.setdefault(job, []).append((self.sent, verdict.until))
 
     @rule(job=jobs, key=st.sampled_from(["k1", "k2", "k3"]))
     def ask_with_a_key(self, job: int, key: str) -> None:
         """A named delivery runs once; again it is a duplicate, with another body it is refused."""
         verdict = self.post("asked", {"job": job}, key)
         if key in self.model.keys:
-            expected = Duplicate if self.model.keys[key] == job else Refused
-            assert isinstance(verdict, expected)
+            asked, hit = self.model.keys[key]
+            if asked == job:
+                assert verdict == Duplicate(hit)
+            else:
+                assert isinstance(verdict, Refused)
+                assert verdict.status == 409
         elif self.running:
             assert isinstance(verdict, Accepted)
-            self.model.keys[key] = job
-            self.model.newest[job] = verdict.transaction
-            self.model.passes[verdict.transaction] = 1 + len(self.model.parked.pop(job, []))
+            self.model.keys[key] = job, verdict.hit
+            self.model.started(verdict.transaction, job, self.story.at)
 
-    @rule(minutes=st.sampled_from([1, 11, 61]))
+    @rule(minutes=st.sampled_from([1, 11, 59, 61]))
     def wait(self, minutes: int) -> None:
-        """Parked hits expire, holds take their exit; nothing else changes."""
-        before = dict(self.model.passes)
-        held = [row.id for row in self.story.state.transactions.values() if row.status == "held" and row.until]
+        """Parked hits expire, and in a running cycle holds take their exit."""
         self.story.later(minutes * 60)
-        for job, until in list(self.model.parked.items()):
-            self.model.parked[job] = [one for one in until if one > self.story.at]
-            if not self.model.parked[job]:
-                del self.model.parked[job]
-        for transaction in held:
-            row = self.story.state.transaction(transaction)
-            if row.status == "completed" and row.number == before[transaction] + 1:
-                self.model.passes[transaction] += 1  # An exit runs as a pass of its own.
-
-    @rule()
-    def stop_or_start(self) -> None:
-        """Holds survive; a stopped cycle refuses."""
+        self.model.expire_parked(self.story.at)
         if self.running:
-            self.story.stop()
+            self.model.expire_holds(self.story.at)
+
+    @rule(mode=st.sampled_from(["stop", "finish"]))
+    def stop_or_start(self, mode: str) -> None:
+        """Holds survive, and what came due meanwhile is due at the start; with no pass in progress both orders stop."""
+        if self.running:
+            held = sum(known.deadline > 0 for known in self.model.known.values())
+            assert self.story.stop(mode) == Receipt("stopped", held=held)
         else:
             self.story.start()
+            self.story.later(0)
+            self.model.expire_holds(self.story.at)
         self.running = not self.running
 
     @rule()
@@ -123,15 +172,23 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_model_holds(self) -> None:
-        """Every transaction has the passes it should have; every hit has a place; counts add up."""
+        """Every transaction has the passes, the deadline and the data it should have; every hit has a place."""
         state = self.story.state
-        assert {row.id: row.number for row in state.transactions.values()} == self.model.passes
+        known = self.model.known
+        assert {row.id: (row.number, row.until) for row in state.transactions.values()} == {
+            one: (expected.passes, expected.deadline) for one, expected in known.items()
+        }
+        for row in state.transactions.values():
+            assert row.status == ("held" if known[row.id].deadline else "completed")
+            assert row.data.get("back", {}).get("n") == known[row.id].latest
         assert all(hit.status in ("done", "parked", "expired") for hit in state.hits.values())
+        assert self.story.incidents() == ["hit_expired"] * self.model.expired
         cycle = state.cycle("machine")
         assert cycle.parked == sum(map(len, self.model.parked.values()))
-        assert cycle.held + cycle.completed == len(self.model.passes)
+        assert cycle.held == sum(expected.deadline > 0 for expected in known.values())
+        assert cycle.held + cycle.completed == len(known)
         assert cycle.running == 0
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestMachine.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)

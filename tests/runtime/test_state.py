@@ -1,5 +1,6 @@
 """The state seam: rows over SQLite are the rows in memory, wherever checkpoints fall (invariant 5)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,11 @@ import pytest
 from protocol.evolve import evolve
 from protocol.inputs import Accepted
 from protocol.memory import MemoryState
-from protocol.state import State
+from protocol.state import State, TransactionRow
 from runtime.store import Database, StoredState, digest
 from tests.protocol.story import Story
 from tests.protocol.test_cycle import ORDER
+from tests.protocol.test_waits import LATER
 
 
 def eventful() -> Story:
@@ -68,12 +70,16 @@ def test_a_store_opened_again_goes_on_with_the_tail(tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["memory", "stored"])
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     """Each backend of the seam."""
-    return MemoryState() if request.param == "memory" else StoredState(Database(tmp_path / "store.sqlite"))
+    if request.param == "memory":
+        yield MemoryState()
+        return
+    database = Database(tmp_path / "store.sqlite")
+    yield StoredState(database)
+    database.close()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # The fixture's database ends with its test.
 def test_ids_are_found_under_their_key_first_and_last(state: State) -> None:
     """The index is ordered by id, bounded, and forgets what is unfiled."""
     for one in (5, 1, 9, 3, 9):
@@ -87,3 +93,23 @@ def test_ids_are_found_under_their_key_first_and_last(state: State) -> None:
     assert state.find("parked", ("c", "step", "42"), 3) == []
     with pytest.raises(KeyError):
         state.transaction(1)
+
+
+def test_9_a_pass_that_waits_is_in_progress_but_not_in_memory(tmp_path: Path) -> None:
+    """Section 9: a million delays cost rows, not memory, and a stop still finds every one of them."""
+    story = Story(LATER)
+    story.hit("asked", {"at": 0})
+    story.hit("asked", {"at": 0})
+    database = Database(tmp_path / "store.sqlite")
+    stored = StoredState(database)
+    for seq, event in enumerate(story.journal):
+        evolve(stored, event, seq)
+    assert stored.running_count == 0
+    taken = stored.checkpoint(len(story.journal) - 1)
+    assert stored.running("later") == story.state.running("later"), "before the file has them"
+    taken.write(database)
+    stored.written(taken)
+    assert stored.changed_rows(TransactionRow) == []
+    assert stored.running("later") == story.state.running("later")
+    assert len(stored.running("later")) == 2
+    database.close()

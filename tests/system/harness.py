@@ -6,11 +6,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from journal import LOCAL_PARTITION, LocalLog
+from runtime.replay import fold
+from runtime.store import Database, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 30.0
@@ -26,14 +31,15 @@ def free_port() -> int:
 class Server:
     """`cyclewright serve` on a project folder."""
 
-    def __init__(self, project: Path, *, port: int = 0) -> None:
+    def __init__(self, project: Path, *, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
         self.project = project
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = project / ".cyclewright"
+        self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.log = project / "server.log"
-        self._client: httpx.Client | None = None
+        self._http = self._client()
 
     def start(self) -> float:
         """Start it and wait until it is ready; returns the seconds that took."""
@@ -44,12 +50,12 @@ class Server:
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONWARNINGS": "default"},
+                env={**os.environ, "PYTHONWARNINGS": "default", **self.environment},
             )
         while time.perf_counter() - began < READY_S:
             assert self.process.poll() is None, self.log.read_text()
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                if self._http.get("/readyz", timeout=2).status_code == 200:
                     return time.perf_counter() - began
             except httpx.TransportError:
                 pass
@@ -67,31 +73,26 @@ class Server:
     def kill(self) -> None:
         """Kill -9."""
         assert self.process is not None
-        self._hang_up()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
+        self._disconnect()
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
-        self._hang_up()
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        code = self.process.wait(40)
+        self._disconnect()
+        return code
 
-    def _hang_up(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+    def _disconnect(self) -> None:
+        """Let go of the connections to a process that has ended; the next one gets new ones."""
+        self._http.close()
+        self._http = self._client()
 
-    def delete_store(self) -> None:
-        """Take the store away from a server that does not run: the journal has all it needs to be built again."""
-        for suffix in ("", "-wal", "-shm"):
-            (self.data / f"store.sqlite{suffix}").unlink(missing_ok=True)
-
-    def command(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """A command of the command line on this project."""
-        whole = [sys.executable, "-m", "runtime.cli", name, str(self.project), *options]
-        return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    def _client(self) -> httpx.Client:
+        """A client for many calls: making one takes longer than most of them."""
+        return httpx.Client(base_url=self.url, timeout=30)
 
     def __enter__(self) -> Self:
         self.start()
@@ -100,6 +101,7 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
+        self._disconnect()
 
     def hit(self, identifier: str, body: Any, **headers: str) -> httpx.Response:
         """POST to a webhook."""
@@ -109,10 +111,31 @@ class Server:
         """A call to the API with the admin token."""
         token = (self.data / "admin.token").read_text()
         headers = {"authorization": f"Bearer {token}"}
-        self._client = self._client or httpx.Client(timeout=30)
-        response = self._client.request(method, f"{self.url}/api/{path}", headers=headers)
+        response = self._http.request(method, f"/api/{path}", headers=headers)
         response.raise_for_status()
         return response.json()
+
+    def forget_store(self) -> None:
+        """Delete the store; the next start builds it from the journal."""
+        for suffix in ("", "-wal", "-shm"):
+            (self.data / f"store.sqlite{suffix}").unlink(missing_ok=True)
+
+    def digests(self) -> tuple[str, str]:
+        """Of a stopped server: the digest of its journal's replay and that of its store, which must be as far."""
+        replayed = fold(LocalLog.open_reader(self.data / "journal").read(LOCAL_PARTITION))
+        database = Database(self.data / "store.sqlite")
+        try:
+            assert database.meta("applied") == replayed.seq
+            return digest(replayed.state), digest(database)
+        finally:
+            database.close()
+
+    def parked(self) -> list[dict[str, Any]]:
+        """Every parked hit, oldest first, over as many pages as there are."""
+        found: list[dict[str, Any]] = []
+        while page := self.api(f"parked?limit=500&after={found[-1]['hit'] if found else 0}")["parked"]:
+            found += page
+        return found
 
     def transactions(self, query: str = "") -> list[dict[str, Any]]:
         """Every transaction, newest first, over as many pages as there are."""

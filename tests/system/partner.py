@@ -3,6 +3,8 @@
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -11,12 +13,17 @@ import httpx
 
 
 class Partner:
-    """POST /effects counts; POST /jobs calls the given webhook back from inside its handler, then answers."""
+    """POST /effects counts; POST /jobs calls the given webhook back from inside its handler, then answers.
+
+    POST /signal answers when the test gives the signal.
+    """
 
     def __init__(self) -> None:
         self.effects: Counter[str] = Counter()
         self.bodies: list[Any] = []
         self.callback = ""
+        self._gate = (threading.Semaphore(0), threading.Event())
+        self._gate[1].set()
         self._lock = threading.Lock()
         partner = self
 
@@ -38,9 +45,7 @@ class Partner:
 
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
-            request_queue_size = (
-                1024  # After a restart every open call connects at once; past 5 the kernel resets some.
-            )
+            request_queue_size = 128  # A server that restarts sends all its open calls at once; 5 would reset some.
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A server that was killed resets its connections; that is the test, no fault."""
@@ -57,7 +62,24 @@ class Partner:
         if path == "/jobs" and self.callback:
             sent = {"job_id": body["job_id"], "status": "Early"}
             assert httpx.post(self.callback, json=sent, timeout=10).status_code == 202
+        if path == "/signal":
+            asked, signal = self._gate
+            asked.release()
+            assert signal.wait(20), "the test never gave the signal"
         return body
+
+    @contextmanager
+    def waiting(self) -> Generator[Callable[[], None]]:
+        """Calls to /signal are answered at the end of the block; what it gives waits until one has come."""
+        self._gate = calls, signal = threading.Semaphore(0), threading.Event()
+
+        def asked() -> None:
+            assert calls.acquire(timeout=10), "no call came"
+
+        try:
+            yield asked
+        finally:
+            signal.set()
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -95,18 +95,6 @@ def test_5_1_past_the_deadline_504_and_the_transaction_goes_on(server: Server) -
     assert (status["status"], status["answer"]["status"]) == ("completed", 201)
 
 
-def test_5_1_a_caller_who_hangs_up_cancels_nothing(server: Server) -> None:
-    """5.1: and the fate of the answer is recorded."""
-    body = b'{"kind": "slow", "n": 9}'
-    with socket.create_connection(("127.0.0.1", server.port)) as caller:
-        head = "POST /webhook/sync-asked HTTP/1.1\r\nhost: x\r\nidempotency-key: gone\r\n"
-        head += f"content-length: {len(body)}\r\n\r\n"
-        caller.sendall(head.encode() + body)
-    server.settled("sync")
-    again = server.hit("sync-asked", {"kind": "slow", "n": 9}, **{"idempotency-key": "gone"})
-    assert again.status_code in (201, 409)
-
-
 def test_8_a_three_deep_synchronous_chain_answers(server: Server) -> None:
     """Section 8: waiting on a link holds no slot."""
     answer = server.hit("chain-asked-1", {"n": 1})

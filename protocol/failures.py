@@ -1,0 +1,47 @@
+"""What a failure of a step means (section 10): an incident, and what the policy says."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from protocol.events import HitParked, StepCompleted, TransactionFailed
+from protocol.inputs import Deliver, Stop
+from protocol.program import COLLECTED_NS, WebhookPlan
+from protocol.state import TransactionRow
+from protocol.turn import Turn
+
+
+def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
+    """Record an incident and do what the step's `on_error` says: go on, or fail the transaction.
+
+    A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps
+    that only its request may run.
+    """
+    step = row.step
+    plan = turn.program(row).plans[step]
+    turn.incident(row.id, step, kind, message)
+    if isinstance(plan, WebhookPlan) or plan.policy != "ignore":
+        fail(turn, row, f"{kind}: {message}")
+        if not isinstance(plan, WebhookPlan) and plan.policy == "stop_cycle":
+            turn.rest.append(Stop(row.cycle, turn.at, "stop"))
+        return
+    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
+
+
+def fail(turn: Turn, row: TransactionRow, reason: str) -> None:
+    """End the transaction as failed; hits that waited behind the pass look for another transaction."""
+    queue = list(row.queue)
+    turn.emit(TransactionFailed(row.cycle, turn.at, row.id, row.step, reason))
+    if not queue:
+        return
+    if turn.state.cycle(row.cycle).status == "running":
+        keep(turn, queue, "moved")
+        turn.rest.append(Deliver(row.cycle, turn.at))
+    else:
+        keep(turn, queue, "stopped")
+
+
+def keep(turn: Turn, hits: Sequence[int], reason: Literal["stopped", "moved"]) -> None:
+    """Keep hits that have no place now until their cycle delivers them, in order of arrival."""
+    for hit in hits:
+        key = turn.state.hit(hit).key
+        turn.emit(HitParked(turn.cycle, turn.at, hit, key, turn.at + COLLECTED_NS, reason))

@@ -1,0 +1,111 @@
+"""What the outcome of a call means for its pass (sections 7 and 10): data, a failure, another attempt, or patience."""
+
+from typing import Any, Literal
+
+from protocol.answers import problem
+from protocol.duration import SECOND_NS
+from protocol.events import CallAnswered, CallIntended, CallUnknown, StepCompleted, WaitStarted
+from protocol.failures import step_failed
+from protocol.inputs import CallAnswer
+from protocol.program import CallPlan, ScriptPlan
+from protocol.replies import answer_at_end, tell
+from protocol.retry import retry_after
+from protocol.state import TransactionRow, transaction_name
+from protocol.turn import Turn
+
+
+def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
+    """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
+    call, plan = row.call, turn.program(row).plans[row.step]
+    assert call is not None, "only an open call fails"
+    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
+    if call.failures < len(plan.gaps):
+        turn.incident(row.id, row.step, kind, message, "warning")
+        put_off(turn, row, turn.at + plan.gaps[call.failures], "retry")
+        return
+    if plan.gaps:
+        kind, message = "out_of_retries", f"Out of retries: {kind}: {message}"
+    step_failed(turn, row, kind, message)
+
+
+def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited"]) -> None:
+    """Wait for another attempt; a caller who will be gone by then is told so now."""
+    step = row.step
+    turn.emit(WaitStarted(row.cycle, turn.at, row.id, step, until, reason))
+    hit = turn.state.hit(row.hit) if row.hit else None
+    if hit is not None and hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
+        name = transaction_name(row.cycle, row.id)
+        detail = f"the remote system of step {step} gave no good answer; the run goes on and tries again"
+        tell(turn, row, hit, problem(502, "The run tries again later", detail, step=step, transaction=name))
+
+
+def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) -> None:
+    """An answer came: the data of the step, or a failure if it is not a good one."""
+    step = row.step
+    plan = turn.program(row).plans[step]
+    assert isinstance(plan, CallPlan), "only a call step has an open call"
+    turn.emit(
+        CallAnswered(
+            row.cycle,
+            turn.at,
+            row.id,
+            step,
+            attempt,
+            answer.status,
+            answer.headers,
+            answer.body,
+            answer.child,
+            answer.child_cycle,
+        )
+    )
+    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):
+        wait = retry_after(answer, turn.at, row.call.refusals if row.call else 0)
+        message = f"{plan.step.method} was answered with {answer.status}: the next attempt is in {wait // SECOND_NS} s"
+        turn.incident(row.id, step, "rate_limited", message, "info")
+        put_off(turn, row, turn.at + wait, "limited")
+        return
+    if not 200 <= answer.status < 300:
+        call_failed(turn, row, "remote_error", f"{plan.step.method} was answered with {answer.status}")
+        return
+    data: dict[str, Any] = {}
+    if plan.contract.declared:
+        data, faults = plan.contract.read(row.data[step]["body"])
+        if faults:
+            said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
+            call_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
+            return
+    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
+
+
+def call_unknown(turn: Turn, row: TransactionRow) -> None:
+    """The process died with this call open: repeat it under its key, or leave it to a person."""
+    call = row.call
+    if call is None or call.unknown:
+        return
+    plan = turn.program(row).plans[call.step]
+    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
+    waits = not plan.safe_to_repeat and call.link is None
+    turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
+    if waits:
+        turn.incident(row.id, call.step, "unknown_outcome", "a person must say whether the call took effect")
+        answer_at_end(turn, row)
+    else:
+        resend(turn, row)
+
+
+def resend(turn: Turn, row: TransactionRow) -> None:
+    """Send the open call once more, under the key it always had."""
+    call = row.call
+    assert call is not None, "there is an open call to send again"
+    turn.emit(
+        CallIntended(
+            row.cycle,
+            turn.at,
+            row.id,
+            call.step,
+            call.attempt + 1,
+            call.idempotency_key,
+            call.request,
+            call.link,
+        )
+    )

@@ -1,0 +1,182 @@
+"""Where a request goes (sections 4 and 6): a new transaction, the most recent match, the parking place, or nowhere.
+
+1. A hit is refused before anything is recorded, or it is accepted and from then on never lost.
+2. A hit and a hold meet whichever comes first, since both are turns of one actor.
+3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
+"""
+
+from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitMatched, HitParked, TransactionStarted
+from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Parked, Refused, Resumed, Verdict
+from protocol.program import COLLECTED_NS, WebhookPlan
+from protocol.state import HitRow, TransactionRow, transaction_name
+from protocol.transaction import begin_pass, hit_data, run
+from protocol.turn import TURN_PASSES, Turn
+
+CANDIDATES_MAX = 20  # Transactions named when a match is ambiguous; the most recent is always among them.
+COLLECTED_MAX = 10_000  # Hits kept for a stopped cycle; past it they are refused, so a stopped cycle stays bounded.
+PARKED_MAX = 100_000  # Hits parked in one cycle: 2 minutes of 800 a second that match nothing.
+QUEUE_MAX = 10_000  # Hits that wait behind one transaction's pass, or for one value; past it they are refused.
+
+
+def decide_hit(turn: Turn, hit: Hit) -> Verdict:
+    """What becomes of a new request."""
+    cycle = turn.state.cycle(hit.cycle)
+    if hit.delivery:
+        before = turn.state.find_latest("delivery", (hit.cycle, hit.step, hit.delivery), 1)
+        if before and not _forgotten(turn, turn.state.hit(before[0])):
+            return _repeated(turn, hit, turn.state.hit(before[0]))
+    plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
+    if cycle.status != "running":
+        return _while_stopped(turn, hit)
+    if not plan.match:
+        began = _accept(turn, hit)  # By the end of the turn the row may be at the pass of a hit that was parked.
+        row = _start_transaction(turn, hit, began)
+        _warn(turn, hit, row.id)
+        return Accepted(began, row.id)
+    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *hit.key), CANDIDATES_MAX)
+    if not candidates:
+        if plan.step.unmatched == "reject":
+            return Refused(404, "No transaction matches", f"no transaction waits at {hit.step} for this request")
+        if _is_crowded(turn, hit):
+            return Refused(503, "Too many hits are parked", f"requests that match nothing yet fill {hit.cycle}")
+        accepted = turn.state.hit(_accept(turn, hit))
+        _warn(turn, hit, 0)
+        _park(turn, accepted, plan, hit.key)
+        return Parked(accepted.id, accepted.until)
+    if len(candidates) > 1 and plan.step.pick == "only":
+        names = ", ".join(transaction_name(hit.cycle, one) for one in candidates)
+        return Refused(409, "Several transactions match", f"step {hit.step} takes only one match, found {names}")
+    row = turn.state.transaction(candidates[0])
+    if len(row.queue) >= QUEUE_MAX:
+        return Refused(503, "Queue is full", f"{QUEUE_MAX} requests already wait for this transaction")
+    accepted = turn.state.hit(_accept(turn, hit))
+    _warn(turn, hit, row.id)
+    _match(turn, accepted, candidates)
+    return Resumed(accepted.id, row.id, tuple(candidates) if len(candidates) > 1 else ())
+
+
+def _accept(turn: Turn, hit: Hit) -> int:
+    return turn.emit(
+        HitAccepted(
+            hit.cycle,
+            turn.at,
+            hit.step,
+            hit.method,
+            hit.headers,
+            hit.query,
+            hit.body,
+            hit.content_type,
+            hit.delivery,
+            hit.digest,
+            hit.wants_reply,
+            hit.depth,
+            hit.origin,
+            hit.answer_by,
+        )
+    )
+
+
+def _warn(turn: Turn, hit: Hit, transaction: int) -> None:
+    for warning in hit.warnings:
+        turn.incident(transaction, hit.step, "contract_broken", warning, "warning")
+
+
+def _start_transaction(turn: Turn, given: Hit | None, accepted: int) -> TransactionRow:
+    """Begin a transaction; a fresh hit brings its data along, a kept one has it read again."""
+    hit = turn.state.hit(accepted)
+    cycle = turn.state.cycle(hit.cycle)
+    event = TransactionStarted(hit.cycle, turn.at, hit.id, cycle.definition_hash, hit.depth, hit.origin)
+    row = turn.state.transaction(turn.emit(event))
+    begin_pass(turn, row, hit, None if given is None else given.data)
+    run(turn, row)
+    return row
+
+
+def _match(turn: Turn, hit: HitRow, candidates: list[int]) -> None:
+    """Give a hit to the most recent candidate; its pass begins now unless one is in progress."""
+    row = turn.state.transaction(candidates[0])
+    named = candidates if len(candidates) > 1 else []
+    turn.emit(HitMatched(hit.cycle, turn.at, hit.id, row.id, named))
+    run(turn, row)
+
+
+def _park(turn: Turn, hit: HitRow, plan: WebhookPlan, key: tuple[str, ...]) -> None:
+    turn.emit(HitParked(hit.cycle, turn.at, hit.id, list(key), turn.at + plan.park, "early"))
+
+
+def _is_crowded(turn: Turn, hit: Hit) -> bool:
+    """Whether parking one more hit would break a bound, of the cycle or of what one hold takes at once."""
+    parked = turn.state.cycle(hit.cycle).parked
+    if parked < QUEUE_MAX:
+        return False
+    return (
+        parked >= PARKED_MAX or len(turn.state.find("parked", (hit.cycle, hit.step, *hit.key), QUEUE_MAX)) == QUEUE_MAX
+    )
+
+
+def _forgotten(turn: Turn, before: HitRow) -> bool:
+    """Whether the time for which a delivery key is remembered is over; links are remembered for ever."""
+    if before.origin is not None:
+        return False
+    try:
+        program = turn.state.program(turn.state.cycle(before.cycle).definition_hash)
+        return turn.at - before.at > program.webhook(before.step).window
+    except KeyError:
+        return False  # The step is gone from the current version: keep the promise that was made.
+
+
+def _repeated(turn: Turn, hit: Hit, before: HitRow) -> Verdict:
+    if before.digest != hit.digest:
+        detail = f"delivery {hit.delivery!r} came before with another body; a new event needs a key of its own"
+        return Refused(409, "Delivery key reused", detail)
+    turn.emit(HitDuplicated(hit.cycle, turn.at, before.id))
+    return Duplicate(before.id)
+
+
+def _while_stopped(turn: Turn, hit: Hit) -> Verdict:
+    cycle = turn.state.cycle(hit.cycle)
+    settings = turn.state.program(cycle.definition_hash).definition.settings
+    if hit.origin is None and settings.while_stopped == "refuse":
+        return Refused(409, "Cycle is not running", f"cycle {hit.cycle} is {cycle.status}: start it first")
+    if cycle.parked >= COLLECTED_MAX:
+        return Refused(503, "Too many hits are kept", f"{COLLECTED_MAX} hits already wait for {hit.cycle}")
+    accepted = _accept(turn, hit)
+    _warn(turn, hit, 0)
+    until = turn.at + COLLECTED_NS
+    turn.emit(HitParked(hit.cycle, turn.at, accepted, list(hit.key), until, "stopped"))
+    return Parked(accepted, until)
+
+
+def _route(turn: Turn, hit: HitRow) -> None:
+    """Find a place for a hit that was accepted before: a new transaction, a match, or the parking place."""
+    cycle = turn.state.cycle(hit.cycle)
+    try:
+        plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
+    except KeyError:
+        turn.emit(HitExpired(hit.cycle, turn.at, hit.id))
+        turn.incident(0, hit.step, "hit_expired", f"the step of hit {hit.id} is gone from the cycle")
+        return
+    if not plan.match:
+        _start_transaction(turn, None, hit.id)
+        return
+    key = plan.key(hit_data(plan, hit))
+    if key is None:
+        key = tuple(hit.key)
+    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *key), CANDIDATES_MAX)
+    if candidates:
+        _match(turn, hit, candidates)
+    else:
+        _park(turn, hit, plan, key)
+
+
+def deliver(turn: Turn) -> None:
+    """Give kept hits their places, in order of arrival; in a cycle that does not run they wait for its start."""
+    cycle = turn.state.cycle(turn.cycle)
+    if cycle.status != "running":
+        return
+    for hit in turn.state.find("collected", (cycle.name,), TURN_PASSES):
+        if turn.exhausted:
+            break
+        _route(turn, turn.state.hit(hit))
+    if turn.state.find("collected", (cycle.name,), 1):
+        turn.rest.append(Deliver(cycle.name, turn.at))

@@ -1,0 +1,105 @@
+"""The command `replay`: the journal folded in memory, and what it gives shown as it was at any moment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from journal import LOCAL_PARTITION, LocalLog
+from protocol.memory import MemoryState
+from protocol.state import TransactionRow
+from runtime.cli.journal import Folder, Seq, journal_folder, known_of
+from runtime.cli.output import DAMAGED, FAULTS, USAGE, Json, fail, nearest, out, print_json, print_table, progress_bar
+from runtime.cli.transactions import print_transaction
+from runtime.clock import instant
+from runtime.config import STORE_FILE
+from runtime.deployed import Known
+from runtime.replay import Replayed, fold, forbid_sockets, transaction_at
+from runtime.store import Database, digest
+
+
+def add_replay(app: App) -> None:
+    """Add the command to the application."""
+    app.command(replay)
+
+
+def replay(
+    folder: Folder,
+    *,
+    cycle: Annotated[str, Parameter(help="Only this cycle.")] = "",
+    transaction: Annotated[str, Parameter(help="Show this transaction.")] = "",
+    until: Annotated[Seq, Parameter(help="The last sequence number to fold.")] = None,
+    compare: Annotated[bool, Parameter(help="Compare the digest with the store beside the journal.")] = False,
+    json: Json = False,
+) -> None:
+    """Fold a journal without opening a socket, and show cycles or one transaction as they were at a moment."""
+    if compare and until is not None:
+        fail(USAGE, "--compare needs the whole journal: leave --until out")
+    with forbid_sockets():
+        place = journal_folder(folder)
+        reader = LocalLog.open_reader(place)
+        known = known_of(place, reader)
+        total = reader.next_seq if until is None else min(reader.next_seq, until + 1)
+        with progress_bar("replay", total) as show:
+            found = fold(reader.read(LOCAL_PARTITION, -1, until), until, show)
+        if transaction:
+            _show_transaction(found, transaction, known, json=json)
+        else:
+            _show_cycles(found, cycle, json=json)
+        if compare:
+            _compare(place.parent / STORE_FILE, found, json=json)
+
+
+def _moment(found: Replayed) -> str:
+    return f"event {found.seq} ({instant(found.at)})" if found.at else "the beginning"
+
+
+def _show_transaction(found: Replayed, name: str, known: Known, *, json: bool) -> None:
+    row = _find(found.state, name)
+    if row is None:
+        fail(FAULTS, f"there was no transaction {name} at {_moment(found)}")
+    view = transaction_at(found.state, row, known.hidden(row.cycle))
+    if json:
+        print_json({"seq": found.seq, "at": instant(found.at), **view})
+        return
+    out.print(f"as of {_moment(found)}", markup=False)
+    print_transaction(view)
+
+
+def _find(state: MemoryState, name: str) -> TransactionRow | None:
+    cycle, _, number = name.rpartition("-")
+    row = state.transactions.get(int(number)) if number.isascii() and number.isdecimal() else None
+    return row if row is not None and row.cycle == cycle else None
+
+
+def _show_cycles(found: Replayed, cycle: str, *, json: bool) -> None:
+    cycles = found.state.cycles
+    if cycle and cycle not in cycles:
+        fail(FAULTS, f"there was no cycle {cycle} at {_moment(found)}{nearest(cycle, cycles)}")
+    rows = [row for row in cycles.values() if cycle in ("", row.name)]
+    total = digest(found.state)
+    if json:
+        shown = [msgspec.structs.asdict(row) for row in rows]
+        print_json({"seq": found.seq, "at": instant(found.at), "digest": total, "cycles": shown})
+        return
+    out.print(f"{found.seq + 1} events, digest {total}, as of {_moment(found)}", markup=False)
+    columns = ("name", "status", "running", "held", "completed", "failed", "stopped", "parked")
+    print_table(columns, ([getattr(row, name) for name in columns] for row in rows))
+
+
+def _compare(path: Path, found: Replayed, *, json: bool) -> None:
+    if not path.exists():
+        fail(FAULTS, f"there is no {path.name} beside the journal: the server makes it at its next start")
+    database = Database(path)
+    try:
+        applied = database.meta("applied")
+        if applied != found.seq:
+            cure = "stop the server first" if applied > found.seq else "start and stop the server, which catches it up"
+            fail(FAULTS, f"the store is at event {applied}, the replay at {found.seq}: {cure}")
+        if digest(database) != digest(found.state):
+            fail(DAMAGED, "the store's digest differs from the replay's: delete the store, the next start rebuilds it")
+    finally:
+        database.close()
+    if not json:
+        out.print("the store gives the same digest")

@@ -1,0 +1,88 @@
+"""Commands that look at transactions, and how one is printed: the same for a live one and for one of the past."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+from cyclopts import App, Parameter
+
+from runtime.cli.output import Json, out, print_json, print_line, print_table
+from runtime.cli.remote import Api, Project, ServerUrl
+
+DEFAULT_LIMIT = 50
+
+
+def add_transactions(app: App) -> None:
+    """Add these commands to the application."""
+    transactions = App(name="transactions", help="Look at transactions.")
+    transactions.command(listed, name="ls")
+    transactions.command(show)
+    app.command(transactions)
+
+
+def listed(
+    *,
+    cycle: str = "",
+    status: Annotated[str, Parameter(help="running, held, completed, failed or stopped")] = "",
+    step: Annotated[str, Parameter(help="Where it holds, runs or failed.")] = "",
+    value: Annotated[str, Parameter(help="A value that a request would match it by.")] = "",
+    since: Annotated[str, Parameter(help="Begun at or after: 2026-01-31T12:00:00Z, or '2 hours' ago.")] = "",
+    until: Annotated[str, Parameter(help="Begun before.")] = "",
+    limit: int = DEFAULT_LIMIT,
+    after: Annotated[int | None, Parameter(help="Go on after this number, as the page before says.")] = None,
+    project: Project = Path(),
+    server: ServerUrl = "",
+    json: Json = False,
+) -> None:
+    """List transactions, newest first."""
+    named = {"cycle": cycle, "status": status, "step": step, "value": value, "since": since, "until": until}
+    query: dict[str, Any] = {name: said for name, said in named.items() if said}
+    query |= {"limit": limit} | ({} if after is None else {"after": after})
+    page = Api(project, server).get("/api/transactions", params=query)
+    if json:
+        print_json(page)
+        return
+    columns = ("transaction", "status", "pass", "held_at", "started", "updated")
+    print_table(columns, ([one[name] for name in columns] for one in page["transactions"]))
+    if page["next"] is not None:
+        out.print(f"more: --after {page['next']}")
+
+
+def show(transaction: str, *, project: Project = Path(), server: ServerUrl = "", json: Json = False) -> None:
+    """Show one transaction: the data of its steps, its passes and incidents; sensitive fields are masked."""
+    found = Api(project, server).get(f"/api/transactions/{quote(transaction, safe='')}")
+    if json:
+        print_json(found)
+    else:
+        print_transaction(found)
+
+
+def print_transaction(view: Mapping[str, Any]) -> None:
+    """A transaction as `runtime.views.transaction_view` gives it."""
+    place = "" if view["status"] == "completed" else f" at {view['step']}"
+    why = f": {view['reason']}" if view["reason"] else ""
+    print_line(f"{view['transaction']} {view['status']}{place}, pass {view['pass']}{why}")
+    for name, data in view["steps"].items():
+        print_line(f"  {name}: {msgspec.json.encode(data).decode()}")
+    if view["hold_until"]:
+        print_line(f"  waits until {view['hold_until']}")
+    for step, key in view["matches_by"].items():
+        print_line(f"  a request at {step} matches by {', '.join(key)}")
+    if view["call"]:
+        call = view["call"]
+        state = "has an unknown outcome: say resend, done or fail" if call["unknown"] else "is open"
+        print_line(f"  call {call['step']} {state}: attempt {call['attempt']}, {call['method']} {call['url']}")
+    if view["queue"]:
+        print_line(f"  hits that wait for their pass: {', '.join(map(str, view['queue']))}")
+    for word in ("parent", "children"):
+        if view[word]:
+            print_line(f"  {word}: {view[word] if word == 'parent' else ', '.join(view[word])}")
+    columns = ("pass", "step", "status", "received", "reply", "fate")
+    print_table(columns, ([one[name] for name in columns] for one in view["passes"]))
+    for one in view["passes"]:
+        if one["ambiguous"]:
+            print_line(f"  hit {one['hit']} matched several: {', '.join(one['ambiguous'])}")
+    for incident in view["incidents"]:
+        print_line(f"  {incident['time']} {incident['step']}: {incident['message']}")

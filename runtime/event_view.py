@@ -1,0 +1,48 @@
+"""Journaled events as people read them: by name, bytes as text, and what is sensitive masked."""
+
+from typing import Any
+
+import msgspec
+
+from protocol import events as e
+from runtime.masking import Hidden
+
+
+def event_view(seq: int, event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
+    """An event for reading: its number, its name and its fields.
+
+    Args:
+        seq: its place in the journal.
+        event: the event.
+        hidden: what must not be shown of its cycle.
+    """
+    fields = {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else msgspec.to_builtins(value)
+        for name, value in ((name, getattr(event, name)) for name in event.__struct_fields__)
+    }
+    return {"seq": seq, "event": type(event).__name__, **fields, **_masked(event, hidden)}
+
+
+def _masked(event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
+    """The fields of an event that hold data of the cycle's steps."""
+    match event:
+        case e.HitAccepted(step=step, body=body, content_type=content_type, query=query, delivery=delivery):
+            return {
+                "body": hidden.body(step, body, content_type),
+                "query": hidden.query(step, query),
+                "delivery": hidden.delivery(step, delivery),
+            }
+        case e.HitParked(key=key):
+            return {"key": hidden.key("", key)}
+        case e.TransactionHeld(step=step, key=key):
+            return {"key": hidden.key(step, key)}
+        case e.StepCompleted(step=step, data=data):
+            return {"data": hidden.data(step, data)}
+        case e.CallIntended(step=step, request=request):
+            return {"request": hidden.request(step, request)}
+        case e.CallAnswered(step=step, headers=headers, body=body):
+            return {"body": hidden.body(step, body, headers.get("content-type", ""))}
+        case e.ReplyBuilt(headers=headers, body=body):
+            return hidden.answer(headers, body)
+        case _:
+            return {}

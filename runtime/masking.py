@@ -1,0 +1,175 @@
+"""What must not be shown: fields declared `sensitive`, masked whenever data is read, never in what steps use.
+
+1. A field is masked where it is declared: in the data of its step, and in the raw body that data was read from.
+2. What is rendered from a masked field (a request, an answer, a match key) is masked whole, since the value can stand
+   anywhere in it.
+3. What can not be looked into is masked whole.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from protocol.bodies import BodyError
+from protocol.cloudevents import read_event
+from protocol.definition import CallStep, Dedupe, Definition, FieldSpec, WebhookStep
+from protocol.events import Request
+from protocol.expression import Expression, Template, path_parts
+from protocol.fields import ROOT_LIST, split_location
+from protocol.program import CallPlan, Program, RespondPlan, WebhookPlan, compile_program
+
+MASK = "••••"
+
+Path = tuple[str, ...]
+
+
+class Hidden:
+    """What must not be shown of one cycle: all that any version learnt declares, since data outlives versions."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, set[Path]] = {}
+        self._rendered: dict[str, set[str]] = {}  # Call step → the parts of its request that are masked whole.
+        self._answers = False
+        self._keys: dict[str, set[int]] = {}  # Mid-cycle webhook → which values of its match key.
+        self._deliveries: set[str] = set()  # Webhooks whose delivery key is a sensitive field.
+
+    def learn(self, definition: Definition, program: Program | None = None) -> None:
+        """Add what one version declares; it is compiled here unless its program is at hand."""
+        found = {name: _sensitive(step) for name, step in definition.steps.items()}
+        if not any(found.values()):
+            return
+        for name, paths in found.items():
+            if paths:
+                self._fields.setdefault(name, set()).update(paths)
+        for name, plan in (program or compile_program(definition, "")).plans.items():
+            match plan:
+                case CallPlan():
+                    said = {"url": (plan.url, plan.query), "headers": (plan.headers,), "body": (plan.body,)}
+                    parts = {part for part, templates in said.items() if self._reads_hidden(templates)}
+                    self._rendered.setdefault(name, set()).update(parts)
+                case RespondPlan():
+                    self._answers |= self._reads_hidden((plan.status, plan.headers, plan.body))
+                case WebhookPlan(match=pairs, step=webhook):
+                    if isinstance(webhook.dedupe, Dedupe) and webhook.dedupe.field:
+                        named = _names(webhook.dedupe.field)
+                        self._deliveries |= {name} if self._lies_hidden(name, named) else set()
+                    hidden = {
+                        at
+                        for at, pair in enumerate(pairs)
+                        if self._names_hidden(pair.earlier) or self._lies_hidden(name, _names(pair.location))
+                    }
+                    self._keys.setdefault(name, set()).update(hidden)
+                case _:
+                    pass
+
+    def _reads_hidden(self, templates: Iterable[Template]) -> bool:
+        return any(self._names_hidden(one) for template in templates for one in template.expressions)
+
+    def _names_hidden(self, expression: Expression) -> bool:
+        if "hit" in expression.references:
+            return True  # The raw request of a step that may have declared something sensitive.
+        if not expression.is_plain_path:
+            return bool(expression.references & self._fields.keys())
+        step, *rest = (part for part in path_parts(expression.text) if isinstance(part, str))
+        return self._lies_hidden(step, tuple(rest)) or (
+            rest[:1] == ["body"] and self._lies_hidden(step, tuple(rest[1:]))
+        )
+
+    def _lies_hidden(self, step: str, names: Path) -> bool:
+        """Whether a location holds, or lies within, a sensitive field."""
+        return any(path[: len(names)] == names[: len(path)] for path in self._fields.get(step, ()))
+
+    def data(self, step: str, data: Any) -> Any:
+        """The data of a step."""
+        paths = self._fields.get(step)
+        if not paths:
+            return data
+        shown = mask(data, paths)
+        if isinstance(shown, dict) and "body" in shown:
+            shown["body"] = _mask_body(data["body"], paths)
+        return shown
+
+    def steps(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The data of every step that ran."""
+        return {step: self.data(step, one) for step, one in data.items()}
+
+    def body(self, step: str, body: bytes, content_type: str) -> str:
+        """A raw body that came to a step: a webhook's request, or the answer to a call."""
+        paths = self._fields.get(step)
+        if not paths or not body:
+            return body.decode("utf-8", "replace")
+        try:
+            value, _ = read_event({}, body, content_type)
+        except BodyError:
+            return MASK
+        return msgspec.json.encode(_mask_body(value, paths)).decode()
+
+    def query(self, step: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """The query of a request; GET and DELETE carry their fields there."""
+        return dict(mask(dict(query), self._fields.get(step, ())))
+
+    def request(self, step: str, request: Request) -> dict[str, Any]:
+        """An outbound request as it was rendered."""
+        hidden = self._rendered.get(step, ())
+        shown = {**msgspec.structs.asdict(request), "body": request.body.decode("utf-8", "replace")}
+        if "headers" in hidden:
+            shown["headers"] = dict.fromkeys(request.headers, MASK)
+        return {**shown, **{part: MASK for part in ("url", "body") if part in hidden}}
+
+    def answer(self, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+        """An answer to a caller; which step built it is not recorded, so any of them may hide it."""
+        if self._answers:
+            return {"headers": dict.fromkeys(headers, MASK), "body": MASK}
+        return {"headers": dict(headers), "body": body.decode("utf-8", "replace")}
+
+    def delivery(self, step: str, delivery: str) -> str:
+        """The sender's name for a delivery."""
+        return MASK if delivery and step in self._deliveries else delivery
+
+    def key(self, step: str, key: Iterable[str]) -> list[str]:
+        """The match key of a webhook; without a step, that of any."""
+        hidden = self._keys.get(step, set()) if step else set().union(*self._keys.values())
+        return [MASK if at in hidden else value for at, value in enumerate(key)]
+
+
+def hidden_of(program: Program) -> Hidden:
+    """What one version hides."""
+    hidden = Hidden()
+    hidden.learn(program.definition, program)
+    return hidden
+
+
+def _sensitive(step: Any) -> set[Path]:
+    if not isinstance(step, WebhookStep | CallStep):
+        return set()
+    return {
+        _names(location) for location, spec in step.fields.items() if isinstance(spec, FieldSpec) and spec.sensitive
+    }
+
+
+def _names(location: str) -> Path:
+    return tuple(name for name, _ in split_location(location))
+
+
+def _mask_body(body: Any, paths: Collection[Path]) -> Any:
+    """Mask a whole body; one that is itself a list is declared under a name that it does not have."""
+    if isinstance(body, list):
+        return mask({ROOT_LIST: body}, paths)[ROOT_LIST]
+    return mask(body, paths)
+
+
+def mask(data: Any, hidden: Collection[Path]) -> Any:
+    """A copy of a value with what lies at the hidden locations replaced; lists are walked on the way."""
+    if not hidden or data is None:
+        return data
+    if isinstance(data, list):
+        return [mask(item, hidden) for item in data]
+    if not isinstance(data, dict):
+        return MASK  # Something sensitive was declared within it.
+    copy = dict(data)
+    for head in {path[0] for path in hidden}:
+        if head in copy:
+            deeper = [path[1:] for path in hidden if path[0] == head]
+            copy[head] = MASK if () in deeper else mask(copy[head], deeper)
+    return copy

@@ -1,0 +1,107 @@
+"""Rows as people read them, the same in the API, in a replay and on the command line, with sensitive fields masked."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from protocol.state import HitRow, IncidentRow, OpenCall, TransactionRow, transaction_name
+from runtime.clock import instant
+from runtime.masking import Hidden
+
+
+def status_view(row: TransactionRow) -> dict[str, Any]:
+    """Where a transaction is."""
+    return {
+        "transaction": transaction_name(row.cycle, row.id),
+        "cycle": row.cycle,
+        "status": row.status,
+        "pass": row.number,
+        "held_at": row.step if row.status == "held" else None,
+        "started": instant(row.created),
+        "updated": instant(row.updated),
+        "reason": row.reason or None,
+    }
+
+
+def transaction_view(
+    row: TransactionRow, hits: Iterable[HitRow], incidents: Iterable[IncidentRow], hidden: Hidden
+) -> dict[str, Any]:
+    """Everything known of a transaction.
+
+    Args:
+        row: the transaction.
+        hits: those that were given to it.
+        incidents: those about it, in their order.
+        hidden: what must not be shown of its cycle.
+    """
+    ranges = [[first, last] for first, last in zip(row.events[::2], row.events[1::2], strict=True)]
+    parent = row.parent
+    return {
+        **status_view(row),
+        "step": row.step,
+        "hash": row.definition_hash,
+        "hold_until": instant(row.until),
+        "matches_by": {step: hidden.key(step, key) for step, key in row.reached.items()},
+        "steps": hidden.steps(row.data),
+        "passes": [_pass_view(hit) for hit in sorted(hits, key=_pass_order)],
+        "queue": row.queue,
+        "call": None if row.call is None else _call_view(row.call, hidden),
+        "parent": None if parent is None else transaction_name(parent.cycle, parent.transaction),
+        "children": row.children,
+        "incidents": [_incident_view(one) for one in incidents],
+        "events": ranges,
+    }
+
+
+def _call_view(call: OpenCall, hidden: Hidden) -> dict[str, Any]:
+    """The open call of a pass; `unknown` when a crash took its outcome and a person must say what it was."""
+    request = hidden.request(call.step, call.request)
+    return {
+        "step": call.step,
+        "attempt": call.attempt,
+        "unknown": call.unknown,
+        "idempotency_key": call.idempotency_key,
+        "method": request["method"],
+        "url": request["url"],
+        "link": None if call.link is None else "/".join(call.link),
+    }
+
+
+def _pass_order(hit: HitRow) -> tuple[bool, int, int]:
+    """A hit that was parked is older than its pass; one that waits for its pass has none yet, and comes last."""
+    return not hit.number, hit.number, hit.id
+
+
+def _pass_view(hit: HitRow) -> dict[str, Any]:
+    return {
+        "pass": hit.number,
+        "hit": hit.id,
+        "step": hit.step,
+        "status": hit.status,
+        "received": instant(hit.at),
+        "ambiguous": [transaction_name(hit.cycle, one) for one in hit.candidates],
+        "reply": None if hit.reply is None else hit.reply.status,
+        "fate": hit.fate,
+    }
+
+
+def _incident_view(row: IncidentRow) -> dict[str, Any]:
+    return {
+        "time": instant(row.at),
+        "step": row.step,
+        "kind": row.kind,
+        "message": row.message,
+        "level": row.level,
+    }
+
+
+def parked_view(row: HitRow, hidden: Hidden) -> dict[str, Any]:
+    """A hit that waits."""
+    return {
+        "hit": row.id,
+        "cycle": row.cycle,
+        "step": row.step,
+        "key": hidden.key(row.step, row.key),
+        "reason": "early" if row.status == "parked" else "stopped",
+        "received": instant(row.at),
+        "until": instant(row.until),
+    }

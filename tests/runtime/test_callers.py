@@ -1,0 +1,68 @@
+"""Callers who do not wait for their answers: what is recorded of them, whenever they leave."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from quart_trio import QuartTrio
+
+from protocol.inputs import Hit
+from protocol.state import HitRow
+from runtime.door.app import deliver
+from runtime.store.rows import TABLES
+from tests.runtime.disk import SlowDisk
+from tests.runtime.rig import running
+
+QUOTES = """
+cycle: quotes
+connectors: {shop: {}}
+steps:
+  asked: {webhook: shop, fields: {amount: {type: integer, required: true}}}
+  answer: {respond: {body: "{{ asked.amount }}"}}
+"""
+
+
+def ask(amount: int) -> Hit:
+    """A request of a caller who waits for his answer."""
+    return Hit(
+        cycle="quotes",
+        step="asked",
+        at=1,
+        method="POST",
+        headers={},
+        query={},
+        body=b"{}",
+        content_type="application/json",
+        data={"amount": amount},
+        key=(),
+        delivery="",
+        digest="",
+        wants_reply=True,
+    )
+
+
+async def test_5_4_who_hangs_up_before_the_verdict_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5.4: given a request that is not durable yet, when its caller hangs up, then the answer's fate is `gone`."""
+    async with running(tmp_path, QUOTES) as rig:
+        disk = SlowDisk(monkeypatch)
+        async with trio.open_nursery() as connection:
+            connection.start_soon(deliver, rig.engine, ask(1))
+            await trio.testing.wait_all_tasks_blocked()
+            connection.cancel_scope.cancel()
+        await disk.sync_one()
+        monkeypatch.undo()
+        await disk.sync_one()
+        await rig.engine.checkpointed()
+        (hit,) = rig.engine.state.database.rows(TABLES[HitRow])
+        assert (hit.fate, hit.reply.status) == ("gone", 200)
+
+
+async def test_4_1_a_full_mailbox_answers_503_with_retry_after(tmp_path: Path) -> None:
+    """4.1: given a mailbox that holds one request, when two come at once, then the second is told 503 and when."""
+    async with running(tmp_path, QUOTES, mailbox_items_max=1) as rig, QuartTrio("caller").test_request_context("/"):
+        rig.engine.accept(ask(1))
+        refused = await deliver(rig.engine, ask(2))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await deliver(rig.engine, ask(3))).status_code == 200
