@@ -149,7 +149,7 @@ def test_5_4_the_fate_of_an_answer_is_recorded_once(fate: Literal["sent", "gone"
     """5.4: sent, caller gone or deadline; what is said later about it changes nothing."""
     story = Story(SYNC)
     hit = ask(story, "answer", n=7)
-    assert hit.fate == "waiting"
+    assert story.state.hit(hit.id).fate == "waiting"
     story.put(ReplySettled("sync", story.at, hit.id, fate))
     assert story.names() == ["ReplySent" if fate == "sent" else "ReplyDetached"]
     assert hit.fate == fate
