@@ -215,3 +215,18 @@ def test_a_kept_hit_that_the_current_version_can_not_read_goes_by_the_values_it_
     story.deploy(BUSY.replace("job: {type: integer, required: true}", "other: integer, job: boolean"))
     story.start()
     assert [row.hit for row in story.state.transactions.values()] == [kept.hit]
+
+
+def test_11_a_stop_that_one_turn_can_not_hold_goes_on_and_gives_one_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 11: every pass is cut and every hit behind it kept; meanwhile nothing new is taken as running."""
+    monkeypatch.setattr(turn, "TURN_BYTES", 1)
+    story = Story(BUSY)
+    for job in (1, 2, 3):
+        ask(story, job)
+        call_back(story, job)
+        call_back(story, job)
+    turns = len(story.turns)
+    assert story.stop() == Receipt("stopped", cut=3, kept=3, held=0)
+    assert len(story.turns) - turns > 1
+    assert [type(event).__name__ for event in story.turns[turns].events][-1] == "CycleStopping"
+    assert (story.status(), story.state.cycle("busy").parked) == (["stopped"] * 3, 3)

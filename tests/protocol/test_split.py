@@ -220,3 +220,14 @@ def test_11_a_stop_ends_every_part_and_answers_once() -> None:
     story.stop()
     assert [status for status, _ in told(story)] == [409]
     assert story.status() == ["completed", "stopped", "stopped", "stopped"]
+
+
+def test_9_a_gathering_that_the_current_version_does_not_know_is_left_alone() -> None:
+    """Sections 9 and 11: those in flight keep their version and come to it; nothing in the new one follows it."""
+    story = Story(ITEMS)
+    tea, jam = children(story, order(story, "tea", "jam"))
+    story.answer({}, transaction=tea.id)
+    story.deploy("{cycle: items, connectors: {shop: {}}, steps: {ordered: {webhook: shop}, bye: {respond: {}}}}")
+    story.answer({}, transaction=jam.id)
+    assert (tea.status, jam.status) == ("completed", "completed")
+    assert not [event for event in story.journal if isinstance(event, GatheringEnded)]
