@@ -124,6 +124,7 @@ def test_6_3_failed_and_stopped_transactions_are_no_candidates(end: str) -> None
         story.stop()
         story.start()
     assert (first.status, second.status) == ("held", end)
+    assert (second.reached, second.queue, second.call, second.until) == ({}, [], None, 0), "it owns nothing any more"
     verdict = call_back(story)
     assert (verdict.transaction, verdict.candidates, told(story, verdict).candidates) == (first.id, (), [])
 
@@ -371,3 +372,22 @@ def test_every_accepted_callback_is_recorded_before_it_is_told_that_it_is_parked
     accepted, parked = story.latest
     assert isinstance(accepted, HitAccepted)
     assert parked == HitParked("holds", story.at, verdict.hit, ["42", "north"], verdict.until, "early")
+
+
+def test_11_hits_behind_a_pass_that_fails_in_a_cycle_that_finishes_are_kept_for_the_start() -> None:
+    """Sections 6.3 and 11: nothing takes them now; their callers are told so, and the start gives them their place."""
+    story = holds()
+    older, newer = ask(story), ask(story)
+    call_back(story, n=1)
+    behind = call_back(story, n=2)
+    story.stop("finish")
+    story.answer(None, 500, transaction=newer.id)
+    hit = told(story, behind)
+    assert (hit.status, hit.parked, hit.transaction, story.state.cycle("holds").status) == (
+        "collected",
+        True,
+        0,
+        "stopped",
+    )
+    story.start()
+    assert (older.data["back"]["n"], hit.transaction) == (2, older.id)

@@ -231,3 +231,27 @@ def test_9_a_gathering_that_the_current_version_does_not_know_is_left_alone() ->
     story.answer({}, transaction=jam.id)
     assert (tea.status, jam.status) == ("completed", "completed")
     assert not [event for event in story.journal if isinstance(event, GatheringEnded)]
+
+
+def test_9_what_goes_on_after_a_gathering_may_split_and_has_no_caller() -> None:
+    """Section 9: no request began it, so there is none to answer, to count parts of, or to keep the body of."""
+    story = Story(
+        """
+        cycle: tours
+        connectors: {shop: {}}
+        variables: {cities: [Rome, Oslo]}
+        steps:
+          asked: {webhook: shop}
+          ready: {wait_all: true}
+          each: {split: vars.cities}
+          tell: {respond: {body: "{{ each.item }}"}}
+        """
+    )
+    story.hit("asked", {})
+    first, gathered, *parts = story.state.transactions.values()
+    assert (gathered.hit, gathered.status, gathered.data["each"]) == (0, "completed", {"count": 2})
+    assert [(row.data["each"]["item"], row.status, row.hit) for row in parts] == [
+        ("Rome", "completed", 0),
+        ("Oslo", "completed", 0),
+    ]
+    assert (first.status, story.incidents()) == ("completed", ["already_answered"] * 2)

@@ -249,7 +249,7 @@ def test_5_a_caller_whose_queued_request_is_kept_by_a_stop_is_told_so() -> None:
     assert isinstance(kept, SendReply)
     body = msgspec.json.decode(kept.reply.body)
     assert (kept.hit, kept.reply.status, body["status"]) == (hit, 202, "parked")
-    assert story.state.hit(hit).fate == "none"
+    assert (story.state.hit(hit).fate, story.state.hit(hit).transaction) == ("none", 0)
 
 
 def test_5_a_caller_whose_request_finds_no_place_any_more_is_told_so() -> None:
