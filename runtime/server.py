@@ -4,10 +4,11 @@ Order of a start: lock and epoch, store, tail of the journal, `WriterStarted`, w
 overdue timers, and last the door. `/readyz` answers 503 with the progress until then.
 """
 
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def open_store(path: Path, next_seq: int) -> Database:
     return Database(path)
 
 
+def _lift_file_limit() -> None:
+    """Take the hard limit of open files: each connection is one, and the soft limit of most shells is 1,024.
+
+    The soft one is there for programs that use `select`, whose sets end at 1,024; Trio does not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS refuses a limit without end; then the soft one has to do.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def serve(
     settings: Settings,
     definitions: Mapping[str, Definition],
@@ -74,6 +85,7 @@ async def serve(
     Raises:
         JournalError: the journal is locked by another process, damaged, or failed while running.
     """
+    _lift_file_limit()
     data = Path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
     door = Door(settings, admin_token(data), secret_file(data / KEY_FILE))

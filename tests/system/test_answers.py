@@ -1,5 +1,6 @@
 """More of the front door over real HTTP: parked, refused, late and lost answers, other methods, slow senders."""
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -180,6 +181,19 @@ def test_a_burst_of_senders_waits_for_a_busy_server(server: Server) -> None:
             for sender in senders:
                 sender.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert {sender.recv(12) for sender in senders} == {b"HTTP/1.1 200"}
+
+
+def test_a_server_opens_as_many_sockets_as_it_may(tmp_path: Path) -> None:
+    """4.1: given a shell whose soft limit of open files is low, when a server starts, then it takes the hard one."""
+    (tmp_path / "text.cycle.yaml").write_text(ECHO % ("text", "text", *ECHOES["text"]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    try:
+        with Server(tmp_path) as server:
+            assert server.process is not None
+            assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_refusal_before_the_body_has_come_closes_the_connection(server: Server) -> None:
