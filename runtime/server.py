@@ -14,6 +14,7 @@ import structlog
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve as hypercorn_serve
+from msgspec import ValidationError
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.definition import Definition
@@ -25,6 +26,7 @@ from runtime.door import Door, SentNotes, make_app
 from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
+from runtime.replay import EventsNewer
 from runtime.store import Database, StoredState, StoreError
 
 IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
@@ -156,7 +158,10 @@ async def _work(
         if faults:
             raise ProjectError("; ".join(map(str, faults)))
         engine.public_url = settings.public_url.rstrip("/") or bound
-        await trio.to_thread.run_sync(engine.replay_tail, folded)
+        try:
+            await trio.to_thread.run_sync(engine.replay_tail, folded)
+        except ValidationError as fault:
+            raise EventsNewer(door.progress, str(fault)) from None
         appender.start()
         closing.callback(appender.stop)
         async with trio.open_nursery() as nursery:

@@ -77,10 +77,10 @@ class Server:
         self.process.wait(10)
         self._disconnect()
 
-    def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
+    def terminate(self, by: signal.Signals = signal.SIGTERM) -> int:
+        """SIGTERM, or the SIGINT of a Ctrl-C; returns the exit code."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(by)
         code = self.process.wait(40)
         self._disconnect()
         return code
