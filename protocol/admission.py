@@ -16,8 +16,7 @@ from protocol.cloudevents import read_event
 from protocol.definition import Dedupe, Verify
 from protocol.duration import SECOND_NS
 from protocol.events import Origin
-from protocol.expression import ExpressionError, compile_expression
-from protocol.fields import Fault, show
+from protocol.fields import Fault, path_of, show
 from protocol.inputs import Hit
 from protocol.program import MATCHED_CHARACTERS_MAX, Program, WebhookPlan, lookup
 from protocol.state import Reply
@@ -115,10 +114,7 @@ def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any], eve
     if dedupe.query:
         return request.query.get(dedupe.query, "")
     if dedupe.field:
-        try:
-            value = lookup(compile_expression(f"request.{dedupe.field}", {"request"}), data)
-        except ExpressionError:
-            return ""
+        value = lookup(path_of(dedupe.field), data)
         return "" if value is None else str(value)
     for name in DELIVERY_HEADERS:
         if request.headers.get(name):

@@ -30,7 +30,7 @@ from protocol.definition import (
 )
 from protocol.duration import parse_duration
 from protocol.expression import ExpressionError, compile_expression, compile_template
-from protocol.fields import spec_of, split_location
+from protocol.fields import path_of, spec_of, split_location
 from protocol.flow import Flow, flow, passless_loop, reachable
 from protocol.loading import CONNECTOR_FILES, CheckFault, Draft, Loaded, Place, Source, load
 from protocol.program import LINK_PREFIX, SCOPE_NAMES
@@ -222,13 +222,26 @@ def _webhook(view: View, name: str, step: WebhookStep) -> Found:
     if view.whole and name != view.found.trigger and not step.match:
         yield place.fault(at, "a mid-cycle webhook needs match, to tell whose request it is", "nothing")
     for location in step.match:
-        if "[" in location:
-            yield place.fault((*at, "match", location), "a request is matched by one value, not by a list", location)
+        yield from _location(step, location, place, (*at, "match", location))
     lengths: dict[str, Any] = {"park": step.park, "hold_for": step.hold_for, "answer_within": step.answer_within}
     yield from _lengths(lengths, place, at)
     yield from _verify(step, place, (*at, "verify"))
     if step.dedupe != "off":
         yield from _lengths({"window": step.dedupe.window}, place, (*at, "dedupe"))
+        if step.dedupe.field:
+            yield from _location(step, step.dedupe.field, place, (*at, "dedupe", "field"))
+
+
+def _location(step: WebhookStep, location: str, place: Place, at: tuple[str, ...]) -> Found:
+    """A location by which requests are known is one value, and is read from them only when it is declared."""
+    try:
+        path = path_of(location)
+    except ValueError as fault:
+        yield place.fault(at, str(fault))
+        return
+    within = [".".join(path[: length + 1]) for length in range(len(path))]
+    if step.fields and not any(one in step.fields for one in within):
+        yield place.fault(at, "is no declared field of this step", location, _near(location, list(step.fields)))
 
 
 def _verify(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:

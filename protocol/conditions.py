@@ -125,7 +125,8 @@ def _comparison(condition: Condition, left_text: str, names: Collection[str]) ->
         known = sorted(CONDITIONS)
         near = get_close_matches(str(op), known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"a condition is one of {', '.join(known)}, not {'nothing' if op is UNSET else op!r}{hint}")
+        found = "nothing" if op is UNSET else repr(op)
+        raise ValueError(f"a condition is one of {', '.join(known)}, not {found}{hint}")
     if op not in UNARY and condition.right is UNSET:
         raise ValueError(f"the condition {op} needs a right side")
     left = compile_expression(left_text, names)

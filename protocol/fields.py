@@ -63,6 +63,14 @@ def split_location(location: str) -> list[tuple[str, bool]]:
     return [(part[1:-1] or ROOT_LIST, True) if part.startswith("[") else (part, False) for part in location.split(".")]
 
 
+def path_of(location: str) -> tuple[str, ...]:
+    """The names that lead to a location which no list is on the way to; raises `ValueError` for any other."""
+    parts = split_location(location)
+    if any(is_list for _, is_list in parts):
+        raise ValueError(f"a request is known by one value, not by a list such as {location}")
+    return tuple(name for name, _ in parts)
+
+
 def field_tree(fields: Fields) -> Node:
     """The declared fields as a tree; raises `ValueError` for a location that is none."""
     root = Node()

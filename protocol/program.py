@@ -4,7 +4,7 @@ A program is derived from a definition alone, so it is never stored: the definit
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -31,7 +31,7 @@ from protocol.definition import (
 )
 from protocol.duration import UNITS_NS, parse_duration
 from protocol.expression import Expression, Template, compile_expression, compile_template
-from protocol.fields import Contract
+from protocol.fields import Contract, path_of
 from protocol.flow import flow
 from protocol.loading import encode_definition
 
@@ -51,7 +51,7 @@ class MatchPair(Struct, frozen=True):
     """One pair of `match`: a location in the request and the value of an earlier step it must equal."""
 
     location: str
-    path: Expression  # Reads the location from the request's own data.
+    path: tuple[str, ...]  # The names that lead to it in the request's own data.
     type: FieldType
     earlier: Expression
 
@@ -177,12 +177,14 @@ class Program(Struct, frozen=True):
         return plan
 
 
-def lookup(path: Expression, data: Mapping[str, Any]) -> Any:
+def lookup(path: Sequence[str], data: Mapping[str, Any]) -> Any:
     """The value at a location of a request, None where it leads nowhere."""
-    try:
-        return path.evaluate({"request": data})
-    except ValueError:
-        return None
+    value: Any = data
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
 
 
 def compile_program(definition: Definition, definition_hash: str) -> Program:
@@ -239,7 +241,7 @@ def _webhook(
     pairs = tuple(
         MatchPair(
             location,
-            compile_expression(f"request.{location}", {"request"}),
+            path_of(location),
             contract.type_at(location),
             compile_expression(earlier, names),
         )

@@ -10,7 +10,7 @@ from protocol.state import HitRow, Reply, State, transaction_name
 
 def first_verdict(state: State, hit: HitRow) -> Verdict:
     """What the first delivery of a hit was told, so that a repeat is told the same."""
-    if hit.parked:
+    if hit.parked or not hit.transaction:  # Without one it lost its place, and it may be too late for another.
         return Parked(hit.id, hit.until)
     row = state.transaction(hit.transaction)
     if state.program(row.definition_hash).webhook(hit.step).match:

@@ -5,7 +5,7 @@ leave as problem details (RFC 9457), never as a traceback.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import trio
@@ -26,6 +26,8 @@ from runtime.ticket import Overloaded, Ticket
 
 # The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
 WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
+
+Fate = Literal["sent", "gone"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
@@ -129,7 +131,12 @@ async def _wait(engine: Engine, hit: Hit, ticket: Ticket, waits: int, marks: dic
         engine.leave(hit.cycle, ticket, "gone")
         raise
     if ticket.reply is not None:  # Also when the bound is zero, or came in the same instant.
-        _on_sent(lambda: engine.settle(hit.cycle, waits, "sent"))
+
+        def settle(fate: Fate) -> None:
+            if fate == "sent" or not marks:  # Who repeats a delivery and hangs up says nothing of the first caller.
+                engine.settle(hit.cycle, waits, fate)
+
+        _on_end(settle)
         return as_response(ticket.reply, **marks)
     engine.leave(hit.cycle, ticket, "deadline")
     url = engine.status_url(waits)
@@ -142,28 +149,33 @@ async def _wait(engine: Engine, hit: Hit, ticket: Ticket, waits: int, marks: dic
     return as_response(problem(504, "Answer is late", detail, headers={"location": url}, status_url=url), **marks)
 
 
-def _on_sent(note: Callable[[], None]) -> None:
-    request.scope["cyclewright.sent"] = note  # type: ignore[typeddict-unknown-key]  # Read by SentNotes, ours.
+def _on_end(note: Callable[[Fate], None]) -> None:
+    request.scope["cyclewright.end"] = note  # type: ignore[typeddict-unknown-key]  # Read by SentNotes, ours.
 
 
 class SentNotes:
-    """ASGI around the application: tells when the last byte of an answer was handed to the connection."""
+    """ASGI around the application: tells whether the last byte of an answer was handed to the connection."""
 
     def __init__(self, app: QuartTrio) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
+        fate: Fate = "gone"  # A caller who hangs up ends the application wherever it is, also between two sends.
 
         async def noting(message: Any) -> None:
+            nonlocal fate
             if message["type"] != "http.response.body" or message.get("more_body"):
                 await send(message)
                 return
             # The end of an answer cancels its own task, before the connection is closed or its idle time begins.
             with trio.CancelScope(shield=True):
                 await send(message)
-                note = scope.get("cyclewright.sent")
-                if note is not None:
-                    note()
+                fate = "sent"
 
-        await self.app(scope, receive, noting)
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            note = scope.get("cyclewright.end")
+            if note is not None:
+                note(fate)

@@ -26,6 +26,7 @@ from protocol.inputs import (
 )
 from protocol.loading import Source, encode_definition, load_project
 from protocol.memory import MemoryState
+from protocol.outbox import Effect, outbox
 from protocol.state import Reply, TransactionRow
 from runtime.store.digest import digest
 
@@ -44,6 +45,7 @@ class Story:
         self.at = NOON
         self.journal: list[AnyEvent] = []
         self.latest: list[AnyEvent] = []
+        self.effects: list[Effect] = []
         for name, definition in definitions.items():
             packed = encode_definition(definition)
             self.put(Deploy(name, self.at, packed, f"hash-{name}", {}))
@@ -56,12 +58,13 @@ class Story:
         decision = self.decision = decide(self.state, given, len(self.journal))
         self.latest = list(decision.events)
         self.journal += decision.events
+        self.effects = outbox(self.state, decision, "/status/{}".format)
         verdict = decision.verdict
         for left in decision.rest:
-            latest = self.latest
+            latest, effects = self.latest, self.effects
             later = self.put(left)
             verdict = later if verdict is None else verdict
-            self.latest = latest + self.latest
+            self.latest, self.effects = latest + self.latest, effects + self.effects
         return verdict
 
     def admit(self, step: str, body: Any = None, *, cycle: str = "", **more: Any) -> Hit | Reply:
@@ -114,6 +117,12 @@ class Story:
         for row in list(self.state.transactions.values()):
             if row.status in ("held", "running") and 0 < row.until <= self.at:
                 self.put(HoldDue(row.cycle, self.at, row.id))
+
+    def deploy(self, text: str) -> Verdict:
+        """Another version of the cycle becomes the current one."""
+        (definition,) = load_project([Source("new.cycle.yaml", text)])[0].values()
+        packed = encode_definition(definition)
+        return self.put(Deploy(definition.cycle, self.at, packed, f"hash-at-{len(self.journal)}", {}))
 
     def start(self, *, cycle: str = "") -> Verdict:
         """Order a cycle to start."""

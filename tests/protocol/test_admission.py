@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from protocol.admission import DELIVERY_KEY_MAX, preferences
-from protocol.inputs import Hit
+from protocol.inputs import Hit, Resumed
 from protocol.state import Reply
 from tests.protocol.story import Story
 
@@ -62,6 +62,26 @@ def faults(said: str, body: Any, **more: Any) -> dict[str, str]:
 def test_4_a_delivery_is_named_by_an_explicit_key_only(said: str, more: dict[str, Any], delivery: str) -> None:
     """Section 4: the first of the known headers, or what the step says."""
     assert admitted(said, **{"body": {}, **more}).delivery == delivery
+
+
+def test_4_a_request_may_be_known_by_a_field_that_is_no_word() -> None:
+    """Sections 3 and 4: a location may hold what an expression reads as an operator; requests are found by it too."""
+    story = Story(
+        """
+        cycle: words
+        connectors: {shop: {}}
+        steps:
+          asked: {webhook: shop, fields: {Order-Id.no 1: integer}, dedupe: {field: Order-Id.no 1}}
+          back: {webhook: shop, fields: {meta: object}, match: {meta.job-id: 'asked["Order-Id"]["no 1"]'}}
+        """
+    )
+    asked = {"Order-Id": {"no 1": 7}}
+    (hit, back) = (story.admit("asked", asked), story.admit("back", {"meta": {"job-id": "7"}}))
+    assert isinstance(hit, Hit)
+    assert hit.delivery == "7"
+    story.put(hit)
+    assert isinstance(back, Hit)
+    assert isinstance(story.put(back), Resumed)
 
 
 def test_4_a_delivery_key_has_a_bound() -> None:

@@ -157,11 +157,14 @@ class Machine(RuleBasedStateMachine):
         self.advance(run)
 
     def failed(self, run: Run) -> None:
-        """A call that went badly ends the transaction; what waited behind it looks for another."""
+        """A call that went badly ends the transaction; what waited behind it looks for another, in order of arrival.
+
+        That is not always its order in the queue: a hit that moved before stands behind hits that came after it.
+        """
         if run.place == "finishing" and run.hit not in self.told:
             self.answers[run.hit] = 500
         queue, run.queue, run.place = run.queue, [], "failed"
-        for hit in queue:
+        for hit in sorted(queue):
             self.route(hit)
 
     @rule()

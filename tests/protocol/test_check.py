@@ -38,6 +38,11 @@ CASES = [
     (TRIGGER + "  r: {respond: {status: 99}}\n", "200 to 599"),
     (TRIGGER + "  g: {get: remote, path: /x\n", "is not YAML"),
     (TRIGGER + "  t: {webhook: shop}\n", "is not YAML"),
+    (TRIGGER + "  w: {webhook: shop, match: {'[a].b': t.id}}\n", "not by a list such as [a].b"),
+    (TRIGGER + "  w: {webhook: shop, match: {'a..b': t.id}}\n", "a location reads like order.id"),
+    (TRIGGER + "  w: {webhook: shop, fields: {job: text}, match: {jop: t.id}}\n", "did you mean job"),
+    ("  t: {webhook: shop, dedupe: {field: '[a].b'}}\n", "not by a list such as [a].b"),
+    ("  t: {webhook: shop, dedupe: {field: event.i}, fields: {event.id: text}}\n", "did you mean event.id"),
 ]
 
 

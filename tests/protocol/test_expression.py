@@ -20,7 +20,8 @@ scalars = (
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)  # CEL's binding ends a text at NUL.
+    | st.text(st.characters(codec="utf-8", exclude_characters="\1"), max_size=8)  # It stands in for NUL within CEL.
+    | st.sampled_from(["\0", "a\0b", "\\u0000"])
 )
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=8
@@ -80,3 +81,41 @@ def test_an_integer_beyond_64_bits_is_an_error_not_a_crash() -> None:
     """CEL has integers of 64 bits."""
     with pytest.raises(ExpressionError):
         compile_expression("order.n + 1", {"order"}).evaluate({"order": {"n": 2**70}})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("step.name == 'admin'", False),
+        ("step.name.startsWith('admin')", True),
+        ("step.name.endsWith('x')", True),
+        ("size(step.name)", 7),
+        ("step.name + '!'", "admin\0x!"),
+        ("step.name < 'admin!'", True),
+        ("step.name > 'admin'", True),
+        ("[step.name].map(one, {one: one})", [{"admin\0x": "admin\0x"}]),
+        ("step.other == 1", True),
+    ],
+)
+def test_text_with_a_nul_character_is_whole_within_cel(text: str, expected: Any) -> None:
+    """Section 3: a text that is cut short would equal another, and a sender chooses it."""
+    scope = {"step": {"name": "admin\0x", "other": 1}}
+    assert compile_cel(text, {"step"}).evaluate(scope) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("size(bytes(step))", "a\0"),
+        (r"step == 'a\x00'", "a\0"),
+        (r"step == 'a\x01'", "a\0"),
+        ("step + 'b'", "a\0\1"),
+        ("step.matches(step)", "a\\x01\0"),
+    ],
+)
+def test_a_nul_character_that_has_no_stand_in_is_an_error(text: str, value: str) -> None:
+    """Where U+0001 could be told from NUL, no answer is better than a wrong one; without a NUL there is one."""
+    compiled = compile_cel(text, {"step"})
+    with pytest.raises(ExpressionError, match="NUL"):
+        compiled.evaluate({"step": value})
+    compiled.evaluate({"step": value.replace("\0", "")})

@@ -1,6 +1,7 @@
 """Callers who do not wait for their answers: what is recorded of them, whenever they leave."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -9,6 +10,8 @@ from quart_trio import QuartTrio
 
 from protocol.inputs import Hit
 from protocol.state import HitRow
+from runtime.config import Settings
+from runtime.door import Door, SentNotes, make_app
 from runtime.door.app import deliver
 from runtime.store.rows import TABLES
 from tests.runtime.disk import SlowDisk
@@ -53,6 +56,42 @@ async def test_5_4_who_hangs_up_before_the_verdict_is_gone(tmp_path: Path, monke
         await disk.sync_one()
         monkeypatch.undo()
         await disk.sync_one()
+        await rig.engine.checkpointed()
+        (hit,) = rig.engine.state.database.rows(TABLES[HitRow])
+        assert (hit.fate, hit.reply.status) == ("gone", 200)
+
+
+async def test_5_4_who_hangs_up_before_his_answer_has_left_is_gone(tmp_path: Path) -> None:
+    """5.4: given an answer that is there, when its caller hangs up before it could be sent, then its fate is `gone`."""
+    async with running(tmp_path, QUOTES) as rig:
+        door = Door(Settings(), "token", "key")
+        door.open(rig.engine)
+        hung_up = trio.Event()
+        messages = [{"type": "http.request", "body": b'{"amount": 1}', "more_body": False}]
+
+        async def receive() -> Any:
+            if not messages:
+                await hung_up.wait()
+                return {"type": "http.disconnect"}
+            return messages.pop()
+
+        async def send(_message: Any) -> None:
+            hung_up.set()
+            await trio.sleep_forever()
+
+        (identifier,) = rig.engine.state.cycle("quotes").identifiers.values()
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": f"/webhook/{identifier}",
+            "raw_path": b"",
+            "query_string": b"",
+            "headers": [],
+        }
+        with trio.fail_after(10):
+            await SentNotes(make_app(door))(scope, receive, send)
         await rig.engine.checkpointed()
         (hit,) = rig.engine.state.database.rows(TABLES[HitRow])
         assert (hit.fate, hit.reply.status) == ("gone", 200)
