@@ -17,6 +17,7 @@ import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.config import Sockets
 from hypercorn.trio import serve as hypercorn_serve
+from msgspec import ValidationError
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.definition import Definition
@@ -28,6 +29,7 @@ from runtime.door import Door, SentNotes, make_app
 from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
+from runtime.replay import EventsNewer
 from runtime.store import Database, StoredState, StoreError
 
 LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
@@ -191,7 +193,10 @@ async def _work(
         if faults:
             raise ProjectError("; ".join(map(str, faults)))
         engine.public_url = settings.public_url.rstrip("/") or bound
-        await trio.to_thread.run_sync(engine.replay_tail, folded)
+        try:
+            await trio.to_thread.run_sync(engine.replay_tail, folded)
+        except ValidationError as fault:
+            raise EventsNewer(door.progress, str(fault)) from None
         appender.start()
         closing.callback(appender.stop)
         async with trio.open_nursery() as nursery:

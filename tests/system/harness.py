@@ -88,10 +88,10 @@ class Server:
         finally:
             self.process.send_signal(signal.SIGCONT)
 
-    def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
+    def terminate(self, by: signal.Signals = signal.SIGTERM) -> int:
+        """SIGTERM, or the SIGINT of a Ctrl-C; returns the exit code."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(by)
         return self.process.wait(40)
 
     def __enter__(self) -> Self:
