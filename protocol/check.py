@@ -8,15 +8,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from protocol.conditions import compile_condition
 from protocol.definition import (
     END,
     CallStep,
+    Connector,
     DecideStep,
     Definition,
     DelayStep,
+    MethodFields,
     RespondStep,
     Retry,
     ScriptStep,
@@ -30,10 +32,11 @@ from protocol.duration import parse_duration
 from protocol.expression import ExpressionError, compile_expression, compile_template
 from protocol.fields import path_of, spec_of, split_location
 from protocol.flow import Flow, flow, passless_loop, reachable
-from protocol.loading import CheckFault, Loaded, Place, Source, load
+from protocol.loading import CONNECTOR_FILES, CheckFault, Draft, Loaded, Place, Source, load
 from protocol.program import LINK_PREFIX, SCOPE_NAMES
 
 RESERVED = frozenset({END, "fail", "env", "request", *SCOPE_NAMES})
+METHODS = ("webhook", "get", "post", "put", "patch", "delete")  # For which a connector declares fields.
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 Found = Iterator[CheckFault]
@@ -53,46 +56,80 @@ def check_project(
     return loaded.definitions, sorted(faults, key=lambda fault: (fault.file, fault.line))
 
 
+class View(Struct, frozen=True):
+    """One cycle as its steps are checked.
+
+    What is not `whole` has steps or targets that are wrong: then nothing is said of its graph, and an expression may
+    name any step, since a fault that follows from another is none.
+    """
+
+    draft: Draft
+    found: Flow
+    whole: bool
+    cycles: dict[str, Draft]
+    unread: frozenset[str]
+
+    @property
+    def definition(self) -> Definition:
+        """What could be read of it."""
+        return self.draft.definition
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.draft.place
+
+    def scope(self, step: str) -> set[str]:
+        """The names that an expression of a step may use."""
+        if not self.whole:
+            return {*self.definition.steps, *self.draft.broken, *SCOPE_NAMES}
+        return {*_earlier(self.definition, self.found, step), *SCOPE_NAMES}
+
+
 def check_definitions(loaded: Loaded) -> list[CheckFault]:
-    """Every fault of definitions that were read."""
+    """Every fault of cycles that were read, whatever else is wrong with them."""
     faults: list[CheckFault] = []
     pinned: dict[str, str] = {}
-    for name, definition in loaded.definitions.items():
-        place = loaded.places[name]
-        shape = list(_names(definition, place))
-        if not shape:
-            found = flow(definition)
-            shape += _graph(definition, found, place)
-            for step in found.after:
-                shape += _step(definition, found, step, place, loaded.definitions)
-        shape += _identifiers(definition, place, pinned)
-        faults += shape
+    cycles = {draft.definition.cycle: draft for draft in reversed(loaded.drafts)}
+    if loaded.shared is not None:
+        faults += _connectors(*loaded.shared)
+    for draft in loaded.drafts:
+        definition, place = draft.definition, draft.place
+        own = {name: one for name, one in definition.connectors.items() if ("connectors", name) in place.lines}
+        faults += _connectors(own, place)
+        names = list(_names(draft))
+        view = View(draft, flow(definition), not names and not draft.broken, cycles, loaded.unread)
+        faults += names
+        if view.whole and definition.steps:
+            faults += _graph(definition, view.found, place)
+        for step in view.found.after:
+            faults += _step(view, step)
+        faults += _identifiers(definition, place, pinned)
     return faults
 
 
 def _scripts(loaded: Loaded, modules: Collection[str]) -> Found:
-    for cycle, definition in loaded.definitions.items():
-        for name, step in definition.steps.items():
+    for draft in loaded.drafts:
+        for name, step in draft.definition.steps.items():
             if isinstance(step, ScriptStep):
                 module = step.script.partition(":")[0]
                 if module not in modules:
                     rule = "names no Python module of this project"
-                    yield loaded.places[cycle].fault(
-                        ("steps", name, "script"), rule, module, _near(module, list(modules))
-                    )
+                    yield draft.place.fault(("steps", name, "script"), rule, module, _near(module, list(modules)))
 
 
 def _near(name: str, known: Sequence[str]) -> str:
     return next(iter(get_close_matches(name, known, 1)), "")
 
 
-def _names(definition: Definition, place: Place) -> Found:
-    for name in definition.steps:
+def _names(draft: Draft) -> Found:
+    definition, place = draft.definition, draft.place
+    for name in [*definition.steps, *draft.broken]:
         if not _NAME.fullmatch(name):
             yield place.fault(("steps", name), "must be named in lower case letters, digits and _", name)
         elif name in RESERVED:
             yield place.fault(("steps", name), "must not have a reserved name", name)
-    known = [*definition.steps, END]
+    known = [*definition.steps, *draft.broken, END]
     for name, step in definition.steps.items():
         for key, target in _written_targets(step):
             if target and target not in known and not (key == "on_timeout" and target == "fail"):
@@ -141,20 +178,19 @@ def _earlier(definition: Definition, found: Flow, step: str) -> list[str]:
     return sorted(before)
 
 
-def _step(definition: Definition, found: Flow, name: str, place: Place, others: Mapping[str, Definition]) -> Found:
-    step = definition.steps[name]
+def _step(view: View, name: str) -> Found:
+    step, place, names = view.definition.steps[name], view.place, view.scope(name)
     at = ("steps", name)
-    names = {*_earlier(definition, found, name), *SCOPE_NAMES}
     if isinstance(step.on_error, Retry):
         for index, gap in enumerate(step.on_error.retry):
             yield from _lengths({str(index): gap}, place, (*at, "on_error", "retry"))
     match step:
         case WebhookStep():
-            yield from _webhook(definition, found, name, step, place)
+            yield from _webhook(view, name, step)
             for location, earlier in step.match.items():
                 yield from _expression(earlier, names - {name}, place, (*at, "match", location))
         case CallStep():
-            yield from _call(definition, name, step, place, others)
+            yield from _call(view, name, step)
             for key in ("url", "path", "query", "headers", "body"):
                 yield from _template(getattr(step, key), names, place, (*at, key))
         case RespondStep(respond=said):
@@ -177,13 +213,13 @@ def _step(definition: Definition, found: Flow, name: str, place: Place, others: 
             pass
 
 
-def _webhook(definition: Definition, found: Flow, name: str, step: WebhookStep, place: Place) -> Found:
-    at = ("steps", name)
-    yield from _connector(definition, step.webhook, place, (*at, "webhook"))
-    yield from _fields(step.fields, place, at)
-    if name == found.trigger and step.match:
+def _webhook(view: View, name: str, step: WebhookStep) -> Found:
+    at, place = ("steps", name), view.place
+    yield from _connector(view, step.webhook, (*at, "webhook"))
+    yield from _own_fields(view, step.fields, step.webhook, "webhook", at)
+    if view.whole and name == view.found.trigger and step.match:
         yield place.fault((*at, "match"), "the trigger starts transactions, so it matches none")
-    if name != found.trigger and not step.match:
+    if view.whole and name != view.found.trigger and not step.match:
         yield place.fault(at, "a mid-cycle webhook needs match, to tell whose request it is", "nothing")
     for location in step.match:
         yield from _location(step, location, place, (*at, "match", location))
@@ -220,33 +256,35 @@ def _verify(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:
         yield place.fault((*at, "header"), f"is not said for {said.scheme}, which has headers of its own", said.header)
 
 
-def _call(definition: Definition, name: str, step: CallStep, place: Place, others: Mapping[str, Definition]) -> Found:
-    at = ("steps", name)
-    connector = definition.connectors.get(step.connector)
-    yield from _connector(definition, step.connector, place, (*at, step.method.lower()))
-    yield from _fields(step.fields, place, at)
+def _call(view: View, name: str, step: CallStep) -> Found:
+    at, place = ("steps", name), view.place
+    connector = view.definition.connectors.get(step.connector)
+    yield from _connector(view, step.connector, (*at, step.method.lower()))
+    yield from _own_fields(view, step.fields, step.connector, step.method.lower(), at)
     yield from _lengths({"timeout": step.timeout}, place, at)
-    if connector is not None:
-        yield from _lengths({"timeout": connector.timeout}, place, ("connectors", step.connector))
-        if not step.url and not connector.base_url:
-            yield place.fault(at, "needs a url, or a base_url on its connector", "neither")
+    if connector is not None and not step.url and not connector.base_url:
+        yield place.fault(at, "needs a url, or a base_url on its connector", "neither")
     if step.url and step.path:
         yield place.fault((*at, "path"), "stands beside a url, which says it all", step.path)
     if "env." in repr((step.url, step.path, step.headers, step.body, step.query)):
         yield place.fault(at, "env is only for connectors: secrets must not reach the journal", "env")
     if step.url.startswith(LINK_PREFIX):
-        yield from _link(step, place, at, others)
+        yield from _link(view, step, at)
 
 
-def _link(step: CallStep, place: Place, at: tuple[str, ...], others: Mapping[str, Definition]) -> Found:
+def _link(view: View, step: CallStep, at: tuple[str, ...]) -> Found:
     cycle, _, webhook = step.url.removeprefix(LINK_PREFIX).partition("/")
-    target = others.get(cycle)
+    place, target = view.place, view.cycles.get(cycle)
     if target is None:
-        yield place.fault((*at, "url"), "links to no cycle of this project", cycle, _near(cycle, list(others)))
+        if not view.unread - set(CONNECTOR_FILES):  # Else it may be in a file that could not be parsed.
+            yield place.fault((*at, "url"), "links to no cycle of this project", cycle, _near(cycle, list(view.cycles)))
         return
-    linked = target.steps.get(webhook)
+    steps = target.definition.steps
+    linked = steps.get(webhook)
+    if webhook in target.broken:
+        return
     if not isinstance(linked, WebhookStep):
-        known = [name for name, one in target.steps.items() if isinstance(one, WebhookStep)]
+        known = [*target.broken, *(name for name, one in steps.items() if isinstance(one, WebhookStep))]
         yield place.fault((*at, "url"), f"links to no webhook of {cycle}", webhook, _near(webhook, known))
         return
     if step.method not in linked.methods:
@@ -275,9 +313,28 @@ def _decide(step: DecideStep, names: set[str], place: Place, at: tuple[str, ...]
         yield place.fault((*at, "decide"), str(fault))
 
 
-def _connector(definition: Definition, name: str, place: Place, at: tuple[str, ...]) -> Found:
-    if name not in definition.connectors:
-        yield place.fault(at, "names no connector", name, _near(name, list(definition.connectors)))
+def _connectors(connectors: Mapping[str, Connector], place: Place) -> Found:
+    """The faults of connectors, once, where they are written."""
+    for name, connector in connectors.items():
+        at = ("connectors", name) if ("connectors", name) in place.lines else (name,)
+        yield from _lengths({"timeout": connector.timeout}, place, at)
+        for method in METHODS:
+            said = getattr(connector, method)
+            if isinstance(said, MethodFields):
+                yield from _fields(said.fields, place, (*at, method))
+
+
+def _connector(view: View, name: str, at: tuple[str, ...]) -> Found:
+    known = view.definition.connectors
+    if name not in known and not view.unread & set(CONNECTOR_FILES):
+        yield view.place.fault(at, "names no connector", name, _near(name, list(known)))
+
+
+def _own_fields(view: View, fields: Mapping[str, Any], connector: str, method: str, at: tuple[str, ...]) -> Found:
+    """Faults of the fields that a step adds to those of its connector, which are told there."""
+    declared = getattr(view.definition.connectors.get(connector), method, None)
+    inherited = declared.fields if isinstance(declared, MethodFields) else {}
+    yield from _fields({where: one for where, one in fields.items() if where not in inherited}, view.place, at)
 
 
 def _fields(fields: Mapping[str, Any], place: Place, at: tuple[str, ...]) -> Found:

@@ -37,6 +37,9 @@ VALUES_MAX = 100_000  # Values of one file, aliases counted as often as they are
 CONNECTOR_FILES = ("connectors.yaml", "connectors.yml")
 
 _AT_LINE = re.compile(r"\bline (\d+)")
+UNREAD = Connector(
+    base_url="https://unread.invalid"
+)  # In place of one with faults, which are told once, where it stands.
 
 
 class Source(Struct, frozen=True):
@@ -79,41 +82,64 @@ class Place(Struct, frozen=True):
         return CheckFault(self.file, self.lines.get(known, 1), step, f"{where} {rule}".strip(), found, nearest)
 
 
+class Draft(Struct, frozen=True):
+    """One cycle file as far as it could be read, so that a fault of shape hides no other fault."""
+
+    definition: Definition
+    place: Place
+    broken: frozenset[str]  # Steps that could not be read: they are there, and nothing is known of them.
+
+
 class Loaded(Struct, frozen=True):
-    """The definitions of a project by name, where they stand, and what is wrong with their shape."""
+    """A project as it was read.
+
+    Attributes:
+        definitions: cycles without faults of shape, by name.
+        drafts: every cycle file that could be parsed.
+        shared: the connectors of the project, and where they stand; None when there is no such file.
+        unread: files that could not be parsed, so that what they hold is unknown.
+        faults: what is wrong with the shape of it all.
+    """
 
     definitions: dict[str, Definition]
-    places: dict[str, Place]
+    drafts: list[Draft]
+    shared: tuple[dict[str, Connector], Place] | None
+    unread: frozenset[str]
     faults: list[CheckFault]
 
 
 def load(sources: Sequence[Source]) -> Loaded:
-    """Read every file of a project; a file with faults gives no definition."""
+    """Read every file of a project."""
     faults: list[CheckFault] = []
-    shared: dict[str, Connector] = {}
+    unread: set[str] = set()
+    shared: tuple[dict[str, Connector], Place] | None = None
     files: list[tuple[dict[str, Any], Place]] = []
     for source in sources:
         data, place, fault = _parse(source)
         if fault is not None:
             faults.append(fault)
+            unread.add(source.name)
         elif source.name in CONNECTOR_FILES:
-            shared, found = _connectors(data.get("connectors", data), ())
+            connectors, found = _connectors(
+                data.get("connectors", data), ("connectors",) if "connectors" in data else ()
+            )
+            shared = (connectors, place)
             faults += [place.fault(one.path, one.rule, one.found, one.nearest) for one in found]
         else:
             files.append((data, place))
     definitions: dict[str, Definition] = {}
-    places: dict[str, Place] = {}
+    drafts: dict[str, Draft] = {}
     for data, place in files:
-        definition, found = _definition(data, shared)
+        definition, broken, found = _definition(data, shared[0] if shared else {})
         faults += [place.fault(one.path, one.rule, one.found, one.nearest) for one in found]
-        if definition is None:
-            continue
-        if definition.cycle in definitions:
-            other = places[definition.cycle].file
-            faults.append(place.fault(("cycle",), f"is the name of the cycle in {other} too", definition.cycle))
-            continue
-        definitions[definition.cycle], places[definition.cycle] = definition, place
-    return Loaded(definitions, places, faults)
+        first = next((one for one in drafts.values() if one.definition.cycle == definition.cycle), None)
+        drafts[place.file] = Draft(definition, place, broken)
+        if first is not None:
+            rule = f"is the name of the cycle in {first.place.file} too"
+            faults.append(place.fault(("cycle",), rule, definition.cycle))
+        elif not found:
+            definitions[definition.cycle] = definition
+    return Loaded(definitions, list(drafts.values()), shared, frozenset(unread), faults)
 
 
 def load_project(sources: Sequence[Source]) -> tuple[dict[str, Definition], list[CheckFault]]:
@@ -129,33 +155,41 @@ def encode_definition(definition: Definition) -> bytes:
 
 def decode_definition(packed: bytes) -> Definition:
     """Read canonical JSON; raises `ValueError` when it is none of ours."""
-    definition, faults = _definition(msgspec.json.decode(packed), {})
-    if definition is None:
+    definition, _, faults = _definition(msgspec.json.decode(packed), {})
+    if faults:
         raise ValueError(f"a journaled definition has faults: {faults[0].rule} at {faults[0].path}")
     return definition
 
 
-def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition | None, list[ShapeFault]]:
-    steps_data = data.get("steps")
+def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition, frozenset[str], list[ShapeFault]]:
+    """A definition of what could be read, the steps that could not, and every fault of shape."""
     head = {key: value for key, value in data.items() if key not in ("steps", "connectors", "settings")}
     definition, faults = convert_struct(head, Definition, ())
     connectors, more = _connectors(data.get("connectors") or {}, ("connectors",))
     faults += more
     settings, more = convert_struct(data.get("settings") or {}, Settings, ("settings",))
     faults += more
+    steps_data = data.get("steps")
     if not isinstance(steps_data, dict) or not steps_data:
-        return None, [*faults, ShapeFault(("steps",), "must be a mapping of steps", type(steps_data).__name__)]
+        faults.append(ShapeFault(("steps",), "must be a mapping of steps", type(steps_data).__name__))
+        steps_data = {}
+    connectors = {**shared, **connectors}
     steps: dict[str, Step] = {}
     for name, step_data in steps_data.items():
         step, more = _step(str(name), step_data)
         faults += more
         if step is not None:
-            steps[str(name)] = step
-    if faults:
-        return None, faults
-    connectors = {**shared, **connectors}
-    inherited = {name: _inherit(step, connectors) for name, step in steps.items()}
-    return msgspec.structs.replace(definition, connectors=connectors, settings=settings, steps=inherited), []
+            steps[str(name)] = _inherit(step, connectors)
+    return (
+        msgspec.structs.replace(
+            definition or Definition(cycle=str(data.get("cycle", ""))),
+            connectors=connectors,
+            settings=settings or Settings(),
+            steps=steps,
+        ),
+        frozenset(str(name) for name in steps_data if str(name) not in steps),
+        faults,
+    )
 
 
 def _connectors(data: Any, path: tuple[str, ...]) -> tuple[dict[str, Connector], list[ShapeFault]]:
@@ -166,8 +200,7 @@ def _connectors(data: Any, path: tuple[str, ...]) -> tuple[dict[str, Connector],
     for name, said in data.items():
         connector, more = convert_struct(said or {}, Connector, (*path, str(name)))
         faults += more
-        if connector is not None:
-            found[str(name)] = connector
+        found[str(name)] = connector or UNREAD
     return found, faults
 
 

@@ -48,6 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
     body_timeout: str = "30 seconds"  # For a whole body; the slowest known senders need 10 seconds.
     idle_timeout: str = "5 seconds"  # For a whole head, and between requests: longer only keeps sockets open.
+    answer_timeout: str = "10 seconds"  # For a caller to take more of his answer; with the grace, below 30 seconds.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
     quota: Quota = Quota()
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
@@ -66,6 +67,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def idle_timeout_s(self) -> float:
         """The time for a head, and between requests, in seconds."""
         return parse_duration(self.idle_timeout) / 1e9
+
+    @property
+    def answer_timeout_ms(self) -> int:
+        """The time that an answer may lie unread, in milliseconds."""
+        return max(1, parse_duration(self.answer_timeout) // 1_000_000)
 
     @property
     def host_port(self) -> tuple[str, int]:
@@ -97,7 +103,7 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
             raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
         if not 1 <= settings.body_bytes_max <= BODY_BYTES_LIMIT:
             raise ValueError(f"body_bytes_max lies from 1 to {BODY_BYTES_LIMIT}, not {settings.body_bytes_max}")
-        for length in (settings.grace, settings.body_timeout, settings.idle_timeout):
+        for length in (settings.grace, settings.body_timeout, settings.idle_timeout, settings.answer_timeout):
             parse_duration(length)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None

@@ -1,7 +1,7 @@
 """What a journal knows of its cycles, read without a server: current versions, webhook identifiers, what is hidden.
 
 The store beside the journal has it up to where it was last written; the rest is found in the journal by looking at the
-tags of its events alone, some fifty times as fast as folding them.
+tags of its events alone: 0.4 µs each, a fifth of what folding them takes, and no memory.
 """
 
 from collections.abc import Callable

@@ -42,7 +42,9 @@ def _masked(event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
             return {"request": hidden.request(step, request)}
         case e.CallAnswered(step=step, headers=headers, body=body):
             return {"body": hidden.body(step, body, headers.get("content-type", ""))}
-        case e.ReplyBuilt(headers=headers, body=body):
-            return hidden.answer(headers, body)
+        case e.TransactionSplit(step=step, item=item):
+            return {"item": hidden.item(step, item)}
+        case e.ReplyBuilt(step=step, headers=headers, body=body):
+            return hidden.answer(step, headers, body)
         case _:
             return {}

@@ -1,12 +1,12 @@
 """What must not be shown: fields declared `sensitive`, masked whenever data is read, never in what steps use.
 
 1. A field is masked where it is declared: in the data of its step, and in the raw body that data was read from.
-2. What is rendered from a masked field (a request, an answer, a match key) is masked whole, since the value can stand
-   anywhere in it.
+2. What is made from a masked field (a request, an answer, a match key, what a script returns) is masked whole, since
+   the value can stand anywhere in it. Items of a list keep the declarations of the list.
 3. What can not be looked into is masked whole.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from protocol.definition import CallStep, Dedupe, Definition, FieldSpec, Webhook
 from protocol.events import Request
 from protocol.expression import Expression, Template, path_parts
 from protocol.fields import ROOT_LIST, split_location
-from protocol.program import CallPlan, Program, RespondPlan, WebhookPlan, compile_program
+from protocol.program import CallPlan, Plan, Program, RespondPlan, ScriptPlan, SplitPlan, WebhookPlan, compile_program
 
 MASK = "••••"
 
@@ -30,7 +30,7 @@ class Hidden:
     def __init__(self) -> None:
         self._fields: dict[str, set[Path]] = {}
         self._rendered: dict[str, set[str]] = {}  # Call step → the parts of its request that are masked whole.
-        self._answers = False
+        self._answers: set[str] = set()  # Respond steps that tell something sensitive.
         self._keys: dict[str, set[int]] = {}  # Mid-cycle webhook → which values of its match key.
         self._deliveries: set[str] = set()  # Webhooks whose delivery key is a sensitive field.
 
@@ -39,29 +39,53 @@ class Hidden:
         found = {name: _sensitive(step) for name, step in definition.steps.items()}
         if not any(found.values()):
             return
+        plans = (program or compile_program(definition, "")).plans
         for name, paths in found.items():
-            if paths:
-                self._fields.setdefault(name, set()).update(paths)
-        for name, plan in (program or compile_program(definition, "")).plans.items():
-            match plan:
-                case CallPlan():
-                    said = {"url": (plan.url, plan.query), "headers": (plan.headers,), "body": (plan.body,)}
-                    parts = {part for part, templates in said.items() if self._reads_hidden(templates)}
-                    self._rendered.setdefault(name, set()).update(parts)
-                case RespondPlan():
-                    self._answers |= self._reads_hidden((plan.status, plan.headers, plan.body))
-                case WebhookPlan(match=pairs, step=webhook):
-                    if isinstance(webhook.dedupe, Dedupe) and webhook.dedupe.field:
-                        named = _names(webhook.dedupe.field)
-                        self._deliveries |= {name} if self._lies_hidden(name, named) else set()
-                    hidden = {
-                        at
-                        for at, pair in enumerate(pairs)
-                        if self._names_hidden(pair.earlier) or self._lies_hidden(name, _names(pair.location))
-                    }
-                    self._keys.setdefault(name, set()).update(hidden)
-                case _:
-                    pass
+            self._hide(name, paths)
+            if isinstance(plans.get(name), ScriptPlan):
+                self._hide(name, {()})
+        splits = {name: plan.items for name, plan in plans.items() if isinstance(plan, SplitPlan)}
+        for _ in splits:  # One may take its items from another, which need not stand before it.
+            for name, items in splits.items():
+                self._hide(name, self._items(items))
+        for name, plan in plans.items():
+            self._learn_plan(name, plan)
+
+    def _hide(self, step: str, paths: set[Path]) -> None:
+        if paths:
+            self._fields.setdefault(step, set()).update(paths)
+
+    def _items(self, items: Expression) -> set[Path]:
+        """What is sensitive in the items of a list: what was declared below it."""
+        if not items.is_plain_path:
+            return {()} if self._names_hidden(items) else set()
+        step, *names = (part for part in path_parts(items.text) if isinstance(part, str))
+        fields = self._fields.get(step, set())
+        below = {path[len(names) :] for path in fields if self._meets(path, names)}
+        if names[:1] == ["body"]:
+            below |= {path[len(names) - 1 :] for path in fields if self._meets(path, names[1:])}
+        return below or ({()} if self._names_hidden(items) else set())
+
+    def _learn_plan(self, name: str, plan: Plan) -> None:
+        match plan:
+            case CallPlan():
+                said = {"url": (plan.url, plan.query), "headers": (plan.headers,), "body": (plan.body,)}
+                parts = {part for part, templates in said.items() if self._reads_hidden(templates)}
+                self._rendered.setdefault(name, set()).update(parts)
+            case RespondPlan():
+                self._answers |= {name} if self._reads_hidden((plan.status, plan.headers, plan.body)) else set()
+            case WebhookPlan(match=pairs, step=webhook):
+                if isinstance(webhook.dedupe, Dedupe) and webhook.dedupe.field:
+                    named = _names(webhook.dedupe.field)
+                    self._deliveries |= {name} if self._lies_hidden(name, named) else set()
+                hidden = {
+                    at
+                    for at, pair in enumerate(pairs)
+                    if self._names_hidden(pair.earlier) or self._lies_hidden(name, _names(pair.location))
+                }
+                self._keys.setdefault(name, set()).update(hidden)
+            case _:
+                pass
 
     def _reads_hidden(self, templates: Iterable[Template]) -> bool:
         return any(self._names_hidden(one) for template in templates for one in template.expressions)
@@ -78,7 +102,12 @@ class Hidden:
 
     def _lies_hidden(self, step: str, names: Path) -> bool:
         """Whether a location holds, or lies within, a sensitive field."""
-        return any(path[: len(names)] == names[: len(path)] for path in self._fields.get(step, ()))
+        return any(self._meets(path, names) for path in self._fields.get(step, ()))
+
+    @staticmethod
+    def _meets(path: Path, names: Sequence[str]) -> bool:
+        """Whether one location lies within the other, or is the same."""
+        return path[: len(names)] == tuple(names[: len(path)])
 
     def data(self, step: str, data: Any) -> Any:
         """The data of a step."""
@@ -117,9 +146,13 @@ class Hidden:
             shown["headers"] = dict.fromkeys(request.headers, MASK)
         return {**shown, **{part: MASK for part in ("url", "body") if part in hidden}}
 
-    def answer(self, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-        """An answer to a caller; which step built it is not recorded, so any of them may hide it."""
-        if self._answers:
+    def item(self, step: str, item: Any) -> Any:
+        """One item of a list that a step splits."""
+        return mask(item, self._fields.get(step, ()))
+
+    def answer(self, step: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+        """An answer to a caller; early journals do not name the step that built it, so any of them may hide it."""
+        if step in self._answers or (not step and self._answers):
             return {"headers": dict.fromkeys(headers, MASK), "body": MASK}
         return {"headers": dict(headers), "body": body.decode("utf-8", "replace")}
 
@@ -163,6 +196,8 @@ def mask(data: Any, hidden: Collection[Path]) -> Any:
     """A copy of a value with what lies at the hidden locations replaced; lists are walked on the way."""
     if not hidden or data is None:
         return data
+    if () in hidden:
+        return MASK
     if isinstance(data, list):
         return [mask(item, hidden) for item in data]
     if not isinstance(data, dict):
@@ -171,5 +206,5 @@ def mask(data: Any, hidden: Collection[Path]) -> Any:
     for head in {path[0] for path in hidden}:
         if head in copy:
             deeper = [path[1:] for path in hidden if path[0] == head]
-            copy[head] = MASK if () in deeper else mask(copy[head], deeper)
+            copy[head] = mask(copy[head], deeper)
     return copy

@@ -26,6 +26,13 @@ class SocketRefused(RuntimeError):
 class EventsNewer(Exception):
     """The journal holds events that this build does not know; nothing is wrong with them."""
 
+    def __init__(self, seq: int, found: str) -> None:
+        super().__init__(
+            f"this build knows events up to schema {SCHEMA}, and the journal holds others from number {seq} on "
+            f"({found}): it is older than the journal, use the newer build"
+        )
+        self.seq = seq
+
 
 class Replayed(Struct):
     """What a replay brought: the state, and the number and instant of the last event folded into it, -1 for none."""
@@ -73,10 +80,7 @@ def events_of(frame: Frame) -> Iterator[tuple[int, AnyEvent]]:
     try:
         events = decode_events(frame.payload)
     except msgspec.ValidationError as fault:
-        raise EventsNewer(
-            f"this build knows events up to schema {SCHEMA}, and those from number {frame.base_seq} on hold others "
-            f"({fault}): it is older than the journal, use the newer build"
-        ) from None
+        raise EventsNewer(frame.base_seq, str(fault)) from None
     return enumerate(events, frame.base_seq)
 
 

@@ -4,16 +4,20 @@ Order of a start: lock and epoch, store, tail of the journal, `WriterStarted`, w
 overdue timers, and last the door. `/readyz` answers 503 with the progress until then.
 """
 
+import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
 from hypercorn.config import Config as HypercornConfig
+from hypercorn.config import Sockets
 from hypercorn.trio import serve as hypercorn_serve
+from msgspec import ValidationError
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.definition import Definition
@@ -25,9 +29,10 @@ from runtime.door import Door, SentNotes, make_app
 from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
+from runtime.replay import EventsNewer
 from runtime.store import Database, StoredState, StoreError
 
-IDENTIFIER_BYTES = 16  # 128 random bits: not to be guessed, whatever the rate of tries.
+LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
 DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
@@ -52,6 +57,16 @@ def open_store(path: Path, next_seq: int) -> Database:
     return Database(path)
 
 
+def _lift_file_limit() -> None:
+    """Take the hard limit of open files: each connection is one, and the soft limit of most shells is 1,024.
+
+    The soft one is there for programs that use `select`, whose sets end at 1,024; Trio does not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS refuses a limit without end; then the soft one has to do.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def serve(
     settings: Settings,
     definitions: Mapping[str, Definition],
@@ -72,6 +87,7 @@ async def serve(
     Raises:
         JournalError: the journal is locked by another process, damaged, or failed while running.
     """
+    _lift_file_limit()
     data = Path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
     door = Door(settings, admin_token(data), secret_file(data / KEY_FILE))
@@ -101,9 +117,30 @@ async def _at_signals(
     running.cancel()
 
 
+class _HttpConfig(HypercornConfig):
+    """Hypercorn's settings, with a bound for callers who do not take their answers.
+
+    Hypercorn shields what it sends from cancellation, so such a caller would hold his connection for ever, and keep
+    the server from ending. Only the kernel can cut him off; connections inherit the option of their listener.
+    """
+
+    answer_timeout_ms: int
+
+    def create_sockets(self) -> Sockets:
+        """The listeners; nothing is accepted from them yet."""
+        sockets = super().create_sockets()
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it.
+        if option is not None:
+            for listener in sockets.insecure_sockets:
+                listener.setsockopt(socket.IPPROTO_TCP, option, self.answer_timeout_ms)
+        return sockets
+
+
 async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
-    config = HypercornConfig()
+    config = _HttpConfig()
     config.bind = [settings.bind]
+    config.answer_timeout_ms = settings.answer_timeout_ms
+    config.backlog = LISTEN_BACKLOG
     config.h11_max_incomplete_size = settings.header_bytes_max
     config.keep_alive_timeout = settings.idle_timeout_s
     config.include_server_header = False
@@ -156,7 +193,10 @@ async def _work(
         if faults:
             raise ProjectError("; ".join(map(str, faults)))
         engine.public_url = settings.public_url.rstrip("/") or bound
-        await trio.to_thread.run_sync(engine.replay_tail, folded)
+        try:
+            await trio.to_thread.run_sync(engine.replay_tail, folded)
+        except ValidationError as fault:
+            raise EventsNewer(door.progress, str(fault)) from None
         appender.start()
         closing.callback(appender.stop)
         async with trio.open_nursery() as nursery:

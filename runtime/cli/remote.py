@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from journal import LocalLog
+from protocol.loading import CheckFault
 from runtime.cli.journal import journal_folder, known_of
 from runtime.cli.output import (
     FAULTS,
@@ -125,7 +126,7 @@ def deploy(*, project: Project = Path(), server: ServerUrl = "", json: Json = Fa
     answer = api.call("POST", "/api/deploy")
     if answer.status_code == 422 and not json:
         for fault in answer.json().get("faults", ()):
-            print_line(f"{fault['file']}:{fault['line']}: {fault['step']} {fault['rule']}, found {fault['found']}")
+            print_line(str(msgspec.convert(fault, CheckFault)))
     done = api.said(answer)
     if json:
         print_json(done)

@@ -124,8 +124,10 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
     async def transaction(name: str) -> Response:
         engine = _engine(door)
         await engine.checkpointed()
-        row = _transaction(engine, name)
-        return _missing(f"there is no transaction {name}") if row is None else _json(transaction_view(engine, row))
+        with engine.state.database.snapshot():
+            row = _transaction(engine, name)
+            shown = None if row is None else transaction_view(engine, row)
+        return _missing(f"there is no transaction {name}") if shown is None else _json(shown)
 
     @app.post("/api/transactions/<name>/<action>")
     async def settle(name: str, action: str) -> Response:

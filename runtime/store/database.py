@@ -5,7 +5,8 @@ written in one transaction. So it needs no sync of its own: after a power loss i
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,15 @@ class Database:
             if isinstance(fault, sqlite3.OperationalError):
                 raise StoreFull(f"{self.path.name} can not be written: {fault}") from fault
             raise
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Reads inside the block see one checkpoint, whatever is written meanwhile; it must not wait for anything."""
+        self._reader.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._reader.execute("COMMIT")
 
     def row(self, table: Table, key: str | int) -> Any:
         """The row of a key, None when there is none."""

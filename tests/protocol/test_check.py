@@ -57,9 +57,11 @@ def test_all_faults_come_at_once_with_their_lines() -> None:
     """Three faults in one file, each at its line."""
     text = TRIGGER + "  g:\n    get: remot\n    path: /x\n  h:\n    post: remote\n    pth: /x\n"
     found = faults(text + "  i: {decide: maybe}\n")
-    lines = [int(fault.split(":")[1]) for fault in found]
-    assert len(found) >= 1
-    assert all(4 <= line <= 12 for line in lines), found
+    assert [(int(fault.split(":")[1]), fault.split(": ", 2)[1]) for fault in found] == [
+        (6, "step g"),
+        (10, "step h"),
+        (11, "step i"),
+    ]
 
 
 def test_yaml_surprises_do_not_change_keys() -> None:
@@ -96,3 +98,96 @@ def test_the_schema_names_every_kind() -> None:
     required = {tuple(schema["$defs"][one["$ref"].rpartition("/")[2]]["required"]) for one in steps}
     assert required == {(kind,) for kind in KINDS}
     assert schema["$schema"].endswith("2020-12/schema")
+
+
+BROKEN = """cycle: broken
+connectors:
+  shop: {}
+  remote: {base_url: 5}
+steps:
+  t:
+    webhook: shop
+    fields: {id: txt}
+  book:
+    post: remote
+    pth: /x
+  call:
+    post: remot
+    path: "/{{ book.id }}/{{ bok.id }}"
+    timeout: 5 parsecs
+  choose:
+    decide: t.id
+    cases: {a: boook, b: book}
+    default: end
+  linked:
+    post: shop
+    url: cycle:links/inn
+"""
+LINKS = """cycle: links
+connectors: {shop: {}}
+steps:
+  inner: {webhook: shop, filds: {}}
+  other: {post: shop, url: "cycle:broken/t"}
+  third: {post: shop, url: "cycle:brokn/t"}
+  fourth: {post: shop, url: "cycle:broken/call"}
+"""
+
+
+def test_a_fault_hides_no_other_and_makes_none_up() -> None:
+    """Section 2: all faults of all files at once, whatever else is wrong in the same step, step next to it or file."""
+    _, found = check_project([Source("broken.cycle.yaml", BROKEN), Source("links.cycle.yaml", LINKS)])
+    told = [(fault.file.partition(".")[0], fault.line, fault.step, fault.nearest) for fault in found]
+    assert told == [
+        ("broken", 4, "", ""),
+        ("broken", 8, "t", ""),
+        ("broken", 11, "book", "path"),
+        ("broken", 13, "call", "remote"),
+        ("broken", 14, "call", ""),
+        ("broken", 15, "call", ""),
+        ("broken", 18, "choose", "book"),
+        ("broken", 22, "linked", "inner"),
+        ("links", 4, "inner", "fields"),
+        ("links", 6, "third", "broken"),
+        ("links", 7, "fourth", ""),
+    ]
+    assert "did you mean book?" in found[4].rule
+
+
+@pytest.mark.parametrize("name", ["other.cycle.yaml", "connectors.yaml"])
+def test_what_a_file_that_can_not_be_read_may_hold_is_not_missed_elsewhere(name: str) -> None:
+    """Its one fault is told; that its cycle or its connectors are not there is no fault of who names them."""
+    text = "cycle: c\nsteps:\n" + TRIGGER + "  g: {post: shop, url: 'cycle:other/x'}\n"
+    _, found = check_project([Source("c.cycle.yaml", text), Source(name, "a: [\n")])
+    assert [(fault.file, "is not YAML" in fault.rule) for fault in found if fault.file == name] == [(name, True)]
+    rules = " ".join(fault.rule for fault in found)
+    told = ("links to no cycle" in rules, "names no connector" in rules)
+    assert told == ((True, False) if name == "connectors.yaml" else (False, True))
+
+
+def test_a_second_cycle_of_a_name_is_checked_as_well() -> None:
+    """Its own faults come beside the fault of its name."""
+    second = HEAD + TRIGGER + "  g: {get: remot, path: /x}\n"
+    first = HEAD + TRIGGER + "  g: {get: remote, path: /x}\n"
+    _, found = check_project([Source("a.cycle.yaml", first), Source("b.cycle.yaml", second)])
+    assert [(fault.file, fault.line) for fault in found] == [("b.cycle.yaml", 1), ("b.cycle.yaml", 5)]
+
+
+CONNECTORS = """remote:
+  base_url: http://x
+  timeout: 5 parsecs
+  get: {fields: {"a..b": text}}
+shop: {}
+"""
+
+
+@pytest.mark.parametrize("head", ["", "connectors:\n"])
+def test_a_fault_of_a_shared_connector_is_told_once_where_it_stands(head: str) -> None:
+    """Not in each file, and for each step, that uses it."""
+    text = "cycle: c\nsteps:\n" + TRIGGER + "  g: {get: remote, path: /x}\n  h: {get: remote, path: /y}\n"
+    shared = head + ("".join(f"  {line}\n" for line in CONNECTORS.splitlines()) if head else CONNECTORS)
+    _, found = check_project([Source("c.cycle.yaml", text), Source("connectors.yaml", shared)])
+    lines = 1 if head else 0
+    assert [(fault.file, fault.line) for fault in found] == [
+        ("connectors.yaml", 3 + lines),
+        ("connectors.yaml", 4 + lines),
+    ], [str(fault) for fault in found]

@@ -190,7 +190,9 @@ def test_given_events_of_a_newer_build_when_read_then_the_newer_build_is_asked_f
         owner = log.own("local")
         owner.append([[msgspec.msgpack.encode([99, "pay", 0])], [encode_event(story.journal[0])]], at=story.at)
         owner.close()
-    for command in (["replay", data], ["journal", "cat", data]):
+    cli("new", tmp_path / "shop")
+    serve = ["serve", tmp_path / "shop", "--journal", data, "--bind", "127.0.0.1:0"]
+    for command in (["replay", data], ["journal", "cat", data], serve):
         done = cli(*command)
         assert done.code == 1
         assert "use the newer build" in done.err

@@ -15,6 +15,7 @@ from runtime.config import ConfigError, load_settings, secret_file
         ("grace = 'soon'", "a number and a unit"),
         ("body_timeout = 'long'", "a number and a unit"),
         ("idle_timeout = '0 seconds'", "above zero"),
+        ("answer_timeout = 'never'", "a number and a unit"),
         ("segment_bytes = 65536", "segment_bytes is at least"),
         ("body_bytes_max = 4194304", "body_bytes_max lies from 1 to 2097152"),
         ("bind = ", "cyclewright.toml"),

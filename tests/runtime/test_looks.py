@@ -9,8 +9,11 @@ import trio.testing
 from quart_trio import QuartTrio
 
 from protocol.inputs import Accepted
+from protocol.state import HitRow
 from runtime.config import Settings
 from runtime.door import Door, make_app
+from runtime.store import Database
+from runtime.store.rows import TABLES, encode
 from tests.runtime.disk import SlowDisk
 from tests.runtime.rig import Rig, running
 
@@ -94,3 +97,28 @@ async def test_15_a_wait_for_a_status_that_is_given_up_leaves_nothing_behind(tmp
             await rig.engine.changed(verdict.transaction)
         assert bound.cancelled_caught
         assert rig.engine.watched == 0
+
+
+async def test_15_a_transaction_is_shown_as_it_was_at_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15: given a look at a transaction, when a checkpoint is written in the middle of it, then none of it is shown."""
+    async with running(tmp_path, JOBS) as rig:
+        looker = Looker(rig)
+        told = (await rig.hit("jobs", "asked", {"job": 1}).decided()).verdict
+        assert isinstance(told, Accepted)
+        await rig.engine.checkpointed()
+        read = Database.rows
+
+        def write_and_read(database: Database, *wanted: Any) -> Any:
+            monkeypatch.undo()
+            (hit,) = read(database, TABLES[HitRow])
+            hit.status = "expired"
+            rows = [(*TABLES[HitRow].values(hit), encode(hit))]
+            database.write({HitRow: rows}, [], [], database.meta("applied"))
+            return read(database, *wanted)
+
+        monkeypatch.setattr(Database, "rows", write_and_read)
+        await looker.look(f"/api/transactions/jobs-{told.transaction}")
+        await looker.look(f"/api/transactions/jobs-{told.transaction}")
+        assert [shown["passes"][0]["status"] for shown in looker.seen] == ["done", "expired"]

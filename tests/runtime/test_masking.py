@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from protocol.state import TransactionRow
 from runtime.event_view import event_view
@@ -40,6 +41,34 @@ connectors: {shop: {}}
 steps:
   asked: {webhook: shop, fields: {"[].pin": {type: text, sensitive: true}, "[].name": text}}
   answer: {respond: {body: "{{ asked.items[0].name }}"}}
+"""
+TEAM = """
+cycle: team
+connectors: {shop: {}, bank: {base_url: "https://bank.example"}}
+steps:
+  asked:
+    webhook: shop
+    fields:
+      "[people].name": text
+      "[people].tax": {type: text, sensitive: true}
+      "[pins]": {type: text, sensitive: true}
+  sum_up: {script: "work:sum_up"}
+  kind: {decide: "asked.people[0].name", cases: {pins: pin, mixed: mixed}, default: person}
+  person: {split: asked.people}
+  pay: {post: bank, path: /pay, body: {name: "{{ person.name }}", tax: "{{ person.tax }}"}, next: end}
+  pin: {split: asked.pins}
+  keep: {post: bank, path: "/keep/{{ pin.item }}", body: {}, next: end}
+  mixed: {split: "asked.people.map(one, {'both': one.name + one.tax})"}
+  tell: {post: bank, path: /tell, headers: {x-sum: "{{ sum_up.total }}"}, body: "{{ mixed.both }}"}
+"""
+ANSWERS = """
+cycle: answers
+connectors: {shop: {}}
+steps:
+  asked: {webhook: shop, fields: {kind: text, card: {type: text, sensitive: true}}}
+  which: {decide: asked.kind, cases: {open: plain}, default: full}
+  plain: {respond: {body: {said: "{{ asked.kind }}"}}, next: end}
+  full: {respond: {body: {said: "{{ asked.card }}"}}}
 """
 ORDER = {"order": "A1", "card": {"number": "secret-card"}, "people": [{"tax": "secret-tax", "name": "Ada"}]}
 
@@ -129,3 +158,29 @@ def test_given_a_field_that_stopped_being_sensitive_when_old_data_is_read_then_i
 def test_given_a_get_when_it_is_read_then_its_query_is_masked() -> None:
     """GET and DELETE carry their fields in the query; text where an object was declared is masked whole."""
     assert hidden(Story(PAY), "pay").query("asked", {"card": "secret", "order": "A1"}) == {"card": MASK, "order": "A1"}
+
+
+@pytest.mark.parametrize("kind", ["Ada", "pins", "mixed"])
+def test_given_a_list_that_is_split_when_its_items_are_read_then_what_was_sensitive_in_it_still_is(kind: str) -> None:
+    """An item has the declarations of the list it came from; and what a script made of the data is masked whole."""
+    story = Story(TEAM)
+    story.hit("asked", {"people": [{"name": kind, "tax": "secret-tax"}], "pins": ["secret-pin"]})
+    story.script({"total": "secret-tax"})
+    assert "TransactionSplit" in story.names()
+    shown = [*views(story), *(data_of(story, row) for row in story.state.transactions.values())]
+    assert "secret" in repr(story.calls()[-1].request)
+    assert "secret" not in repr(shown)
+    if kind == "Ada":
+        assert data_of(story, story.state.transactions[max(story.state.transactions)])["person"] == {
+            "name": "Ada",
+            "tax": MASK,
+        }
+
+
+def test_given_two_responds_when_answers_are_read_then_only_the_one_that_tells_a_secret_is_masked() -> None:
+    """The answer names the step that built it."""
+    story = Story(ANSWERS)
+    for kind in ("open", "secret-kind"):
+        story.hit("asked", {"kind": kind, "card": "secret-card"})
+    shown = [view["body"] for view in views(story) if view["event"] == "ReplyBuilt"]
+    assert shown == ['{"said":"open"}', MASK]

@@ -7,7 +7,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -77,10 +78,20 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
-    def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
+    @contextmanager
+    def frozen(self) -> Generator[None]:
+        """Keep the server from running for as long as the block lasts; the kernel goes on for it."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def terminate(self, by: signal.Signals = signal.SIGTERM) -> int:
+        """SIGTERM, or the SIGINT of a Ctrl-C; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(by)
         return self.process.wait(40)
 
     def __enter__(self) -> Self:

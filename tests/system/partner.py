@@ -60,7 +60,7 @@ class Partner:
             self.effects[key] += 1
             self.bodies.append(body)
         if path == "/jobs" and self.callback:
-            sent = {"job_id": body["job_id"], "status": "Early"}
+            sent = {"job_id": body["job_id"], "status": "Received"}
             assert httpx.post(self.callback, json=sent, timeout=10).status_code == 202
         if path == "/signal":
             asked, signal = self._gate

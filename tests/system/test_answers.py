@@ -1,8 +1,11 @@
 """More of the front door over real HTTP: parked, refused, late and lost answers, other methods, slow senders."""
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -88,9 +91,9 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, partner: Partner) -> Iterat
     """A server that runs one transaction at a time, and has little patience with slow senders."""
     project = tmp_path_factory.mktemp("narrow")
     (project / "waits.cycle.yaml").write_text(WAITS % partner.url)
-    (project / "cyclewright.toml").write_text(
-        "running_max = 1\nbody_timeout = '300 milliseconds'\nidle_timeout = '300 milliseconds'\n"
-    )
+    (project / "text.cycle.yaml").write_text(ECHO % ("text", "text", *ECHOES["text"]))
+    bounds = "".join(f"{name}_timeout = '300 milliseconds'\n" for name in ("body", "idle", "answer"))
+    (project / "cyclewright.toml").write_text(f"running_max = 1\n{bounds}")
     with Server(project) as running:
         yield running
 
@@ -146,12 +149,51 @@ def test_a_sender_that_never_ends_its_head_is_cut_off(narrow: Server, head: byte
         assert sender.recv(1) == b""
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the machine bounds no unread answer")
+def test_a_caller_who_does_not_read_his_answers_is_cut_off(narrow: Server) -> None:
+    """Given a caller who asks and never reads, when the answer's time is over, then his connection is reset."""
+    body = b"x" * 900_000
+    head = b"POST /webhook/text-asked HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
+    with socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.settimeout(10)
+        caller.connect(("127.0.0.1", narrow.port))
+        with pytest.raises(ConnectionError):
+            for _ in range(100):  # Buffers on the way take a few answers.
+                caller.sendall(head % len(body) + body)
+
+
 def test_an_idle_connection_is_closed_after_its_requests(narrow: Server) -> None:
     """Given a connection that was answered, when its sender says nothing more, then it is closed."""
     with socket.create_connection(("127.0.0.1", narrow.port), timeout=10) as sender:
         sender.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         said = b"".join(iter(lambda: sender.recv(4096), b""))
     assert said.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_burst_of_senders_waits_for_a_busy_server(server: Server) -> None:
+    """4.1: given a server that is busy for a moment, when hundreds connect at once, then each is answered."""
+    count = min(500, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    with ExitStack() as connections:
+        with server.frozen():
+            place = ("127.0.0.1", server.port)
+            senders = [connections.enter_context(socket.create_connection(place, timeout=5)) for _ in range(count)]
+            for sender in senders:
+                sender.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert {sender.recv(12) for sender in senders} == {b"HTTP/1.1 200"}
+
+
+def test_a_server_opens_as_many_sockets_as_it_may(tmp_path: Path) -> None:
+    """4.1: given a shell whose soft limit of open files is low, when a server starts, then it takes the hard one."""
+    (tmp_path / "text.cycle.yaml").write_text(ECHO % ("text", "text", *ECHOES["text"]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    try:
+        with Server(tmp_path) as server:
+            assert server.process is not None
+            assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_refusal_before_the_body_has_come_closes_the_connection(server: Server) -> None:

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from runtime.cli.main import run
 from tests.system.harness import ROOT, Server, free_port
 from tests.system.partner import Partner
 
@@ -52,7 +55,7 @@ COMMAND_S = 30.0
 
 
 class Shell:
-    """Commands about one server, each in a process of its own."""
+    """Commands about one server: in a process of their own where they go on or end by a signal, else in this one."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -66,11 +69,13 @@ class Shell:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """A command to its end, which is this code; returns what it said, and nobody ever sees a traceback."""
-        with self.start(*arguments) as process:
-            said, complained = process.communicate(timeout=COMMAND_S)
-        assert process.returncode == code, said + complained
-        assert "Traceback" not in said + complained
-        return said if code == 0 else said + complained
+        said, complained = StringIO(), StringIO()
+        with redirect_stdout(said), redirect_stderr(complained):
+            ended = run(arguments)
+        told = said.getvalue() + complained.getvalue()
+        assert ended == code, told
+        assert "Traceback" not in told
+        return said.getvalue() if code == 0 else told
 
     def here(self, *arguments: str, code: int = 0) -> str:
         """A command to this server."""
@@ -280,7 +285,10 @@ def test_a_token_that_is_wrong_and_a_server_that_is_another_are_told_apart(
 def test_given_a_port_that_is_taken_when_served_then_the_cure_is_said(shell: Shell, tmp_path: Path) -> None:
     """Exit 1, and where to serve instead."""
     (tmp_path / "quotes.cycle.yaml").write_text(QUOTES)
-    told = shell.run("serve", str(tmp_path), "--bind", f"127.0.0.1:{shell.server.port}", code=1)
+    with shell.start("serve", str(tmp_path), "--bind", f"127.0.0.1:{shell.server.port}") as process:
+        _, told = process.communicate(timeout=COMMAND_S)
+    assert process.returncode == 1
+    assert "Traceback" not in told
     assert "another program listens there already" in told
     assert "--bind" in told
 
@@ -288,12 +296,9 @@ def test_given_a_port_that_is_taken_when_served_then_the_cure_is_said(shell: She
 def test_ctrl_c_drains_a_server_which_ends_with_0(tmp_path: Path) -> None:
     """Section 11."""
     (tmp_path / "quotes.cycle.yaml").write_text(QUOTES)
-    server = Server(tmp_path)
-    server.start()
-    assert server.hit("quotes-asked", {"sku": "tea"}).status_code == 200
-    assert server.process is not None
-    server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(40) == 0
+    with Server(tmp_path) as server:
+        assert server.hit("quotes-asked", {"sku": "tea"}).status_code == 200
+        assert server.terminate(signal.SIGINT) == 0
 
 
 def test_a_start_shows_on_a_terminal_how_far_the_journal_is_read(tmp_path: Path) -> None:
@@ -331,3 +336,15 @@ def test_12_usage_is_shown_as_a_table_as_values_and_for_machines(shell: Shell) -
     assert len(lines) == 1 + len(found["usage"])
     assert "total" in shell.here("usage")
     assert "must be one of" in shell.here("usage", "--cycle", "nobody", code=1)
+
+
+def test_given_a_changed_project_with_faults_when_deployed_then_each_is_told_as_check_tells_it(shell: Shell) -> None:
+    """The same lines, exit 1, and nothing changes."""
+    wrong = shell.project / "wrong.cycle.yaml"
+    wrong.write_text(QUOTES.replace("cycle: quotes", "cycle: wrong").replace("webhook: shop", "webhook: shp"))
+    checked = shell.run("check", str(shell.project), code=1).splitlines()
+    deployed = shell.here("deploy", code=1).splitlines()
+    wrong.unlink()
+    assert deployed[:-1] == checked[:-1]
+    assert "wrong.cycle.yaml:5: step asked: webhook names no connector, found shp (did you mean shop?)" in deployed
+    assert shell.here("deploy").startswith("unchanged: 2")

@@ -58,7 +58,7 @@ def test_11_a_project_with_a_fault_changes_nothing_and_says_why(tmp_path: Path) 
         write(tmp_path, "2:", "short", "hi")
         done = deploy(tmp_path)
         assert done.returncode == 1
-        assert "greets.cycle.yaml:8: back identifier" in done.stdout
+        assert "greets.cycle.yaml:8: step back: identifier" in done.stdout
         token = (server.data / "admin.token").read_text()
         refused = httpx.post(f"{server.url}/api/deploy", headers={"authorization": f"Bearer {token}"})
         assert (refused.status_code, len(refused.json()["faults"])) == (422, 1)
