@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
@@ -129,8 +130,8 @@ def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any], eve
 def _digest(request: Incoming) -> str:
     """A fingerprint of what was asked, so that one key with two bodies is noticed."""
     digest = hashlib.blake2b(request.body, digest_size=16)
-    for name, value in sorted(request.query.items()):
-        digest.update(f"\0{name}\0{value}".encode())
+    if request.query:
+        digest.update(msgspec.json.encode((len(request.body), sorted(request.query.items()))))
     return digest.hexdigest()
 
 

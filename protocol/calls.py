@@ -4,16 +4,16 @@ The Idempotency-Key is `transaction.step.pass`: the same on every attempt and af
 honours it (draft-ietf-httpapi-idempotency-key-header) sees one effect.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import msgspec
 
 from protocol.bodies import FORM
 from protocol.definition import BodyKind
 from protocol.events import Request
-from protocol.expression import EmptySource
+from protocol.expression import EmptySource, written
 from protocol.program import CallPlan, Scope
 from protocol.state import TransactionRow, transaction_name
 
@@ -53,15 +53,21 @@ def _encode(body: Any, kind: BodyKind) -> tuple[bytes, str]:
     if kind == "form":
         if not isinstance(body, dict):
             raise StepFailed("invalid_request", f"a form body is a mapping, not {type(body).__name__}")
-        return urlencode(body, doseq=True).encode(), FORM
+        return _pairs(body).encode(), FORM
     if kind == "text":
-        return str(body).encode(), "text/plain; charset=utf-8"
+        return written(body).encode(), "text/plain; charset=utf-8"
     return msgspec.json.encode(body), "application/json"
+
+
+def _pairs(values: Mapping[str, Any], quoted: Callable[..., str] = quote_plus) -> str:
+    """Values as they stand in a query or a form: a list repeats its name, the rest is written as in any text."""
+    pairs = [(name, item) for name, value in values.items() for item in (value if isinstance(value, list) else [value])]
+    return urlencode([(name, written(item)) for name, item in pairs], quote_via=quoted)
 
 
 def encode_headers(rendered: Mapping[str, Any]) -> dict[str, str]:
     """Rendered headers, names in lower case; raises `StepFailed` for one that is not a line of bounded length."""
-    headers = {name.lower(): str(value) for name, value in rendered.items()}
+    headers = {name.lower(): written(value) for name, value in rendered.items()}
     for name, value in headers.items():
         if len(value) > TEXT_CHARACTERS_MAX or any(character in value for character in "\r\n\0"):
             raise StepFailed(
@@ -77,12 +83,12 @@ def render_request(plan: CallPlan, scope: Scope) -> Request:
         ExpressionError: a merge field leads nowhere (`EmptySource`) or can not be evaluated.
         StepFailed: what was rendered is no request.
     """
-    url = plan.url.render(scope)
-    if not isinstance(url, str) or (not url and not plan.connector.base_url):
+    url = written(plan.url.render(scope))
+    if not url and not plan.connector.base_url:
         raise EmptySource("url", "the url is empty")
     query = {name: value for name, value in plan.query.render(scope).items() if value is not None}
     if query:
-        url += ("&" if "?" in url else "?") + urlencode(query, doseq=True, quote_via=quote)
+        url += ("&" if "?" in url else "?") + _pairs(query, quote)
     if len(url) > TEXT_CHARACTERS_MAX:
         raise StepFailed("invalid_request", f"a url has at most {TEXT_CHARACTERS_MAX} characters, this one {len(url)}")
     headers = encode_headers(plan.headers.render(scope))

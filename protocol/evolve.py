@@ -122,12 +122,14 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
 
 
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
-    """Data keeps the order in which steps ran, so what came after a step is what stands behind it."""
+    """Data and holds keep the order in which they came, so what came after a step is what stands behind it."""
     order = list(row.data)
     if step in row.data:
         for later in order[order.index(step) + 1 :]:
             del row.data[later]
-    for reached in [name for name in row.reached if name != step and name not in row.data]:
+    holds = list(row.reached)
+    later_holds = holds[holds.index(step) + 1 :] if step in holds else []
+    for reached in [name for name in later_holds if name not in row.data]:
         state.unfile("reached", (row.cycle, reached, *row.reached.pop(reached)), row.id)
 
 
@@ -259,7 +261,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
     if before is not None:
         row.call.failures, row.call.refusals = before.failures, before.refusals
-    row.data.setdefault(event.step, {})
+    row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
     if event.link is None:
         count_task(state, event, event.step)
     _move(state, row, "running")

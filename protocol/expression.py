@@ -310,7 +310,7 @@ def _compile_text(text: str, names: Collection[str]) -> Template:
     def render(scope: Scope) -> str:
         parts = [literals[0]]
         for expression, literal in zip(expressions, literals[1:], strict=True):
-            parts += (_written(expression.evaluate(scope)), literal)
+            parts += (written(expression.evaluate(scope)), literal)
         return "".join(parts)
 
     return Template(render, expressions)
@@ -344,7 +344,8 @@ def _end(text: str, start: int) -> int:
     )
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A result as it stands in a text: null as nothing, objects and lists as JSON."""
     if value is None:
         return ""
     if isinstance(value, dict | list):

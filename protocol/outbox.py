@@ -10,7 +10,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from protocol.answers import problem
 from protocol.events import (
     CallIntended,
     CycleStarted,
@@ -34,7 +33,7 @@ from protocol.inputs import (
 from protocol.program import SCRIPT
 from protocol.state import HitRow, Reply, State
 from protocol.turn import Decision, scope
-from protocol.verdicts import verdict_reply
+from protocol.verdicts import EXPIRED, verdict_reply
 
 
 class SendReply(Struct, frozen=True):
@@ -101,8 +100,7 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                     reply = verdict_reply(state, Parked(event.hit, event.until), status_url)
                     effects += _tell(state.hit(event.hit), reply, event.at)
             case HitExpired():
-                reply = problem(410, "The request has expired", "nothing came for it in the time it was kept")
-                effects += _tell(state.hit(event.hit), reply, event.at)
+                effects += _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
             case CycleStarted():
                 effects.append(RearmTimers(event.cycle))
             case IncidentRaised():

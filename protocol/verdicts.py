@@ -7,10 +7,14 @@ from protocol.answers import json_reply, problem
 from protocol.inputs import Accepted, Parked, Refused, Resumed, Verdict
 from protocol.state import HitRow, Reply, State, transaction_name
 
+EXPIRED = Refused(410, "The request has expired", "nothing came for it in the time it was kept")
+
 
 def first_verdict(state: State, hit: HitRow) -> Verdict:
     """What the first delivery of a hit was told, so that a repeat is told the same."""
-    if hit.parked or not hit.transaction:  # Without one it lost its place, and it may be too late for another.
+    if hit.status == "expired" and not hit.parked:
+        return EXPIRED
+    if hit.parked or not hit.transaction:  # Without one it lost its place, and looks for another.
         return Parked(hit.id, hit.until)
     row = state.transaction(hit.transaction)
     if state.program(row.definition_hash).webhook(hit.step).match:

@@ -26,12 +26,18 @@ from protocol.inputs import (
 )
 from protocol.loading import Source, encode_definition, load_project
 from protocol.memory import MemoryState
-from protocol.outbox import Effect, outbox
+from protocol.outbox import Effect, SendReply, awaits_reply, outbox
 from protocol.state import Reply, TransactionRow
+from protocol.verdicts import verdict_reply
 from runtime.store.digest import digest
 
 SECOND = 1_000_000_000
 NOON = 1_767_268_800 * SECOND
+
+
+def status_url(hit: int) -> str:
+    """Where a hit can be followed; what signs it is no business of the core."""
+    return f"/status/{hit}"
 
 
 class Story:
@@ -46,6 +52,7 @@ class Story:
         self.journal: list[AnyEvent] = []
         self.latest: list[AnyEvent] = []
         self.effects: list[Effect] = []
+        self.all_effects: list[Effect] = []
         for name, definition in definitions.items():
             packed = encode_definition(definition)
             self.put(Deploy(name, self.at, packed, f"hash-{name}", {}))
@@ -58,7 +65,8 @@ class Story:
         decision = self.decision = decide(self.state, given, len(self.journal))
         self.latest = list(decision.events)
         self.journal += decision.events
-        self.effects = outbox(self.state, decision, "/status/{}".format)
+        self.effects = outbox(self.state, decision, status_url)
+        self.all_effects += self.effects
         verdict = decision.verdict
         for left in decision.rest:
             latest, effects = self.latest, self.effects
@@ -88,22 +96,34 @@ class Story:
         assert isinstance(admitted, Hit), admitted
         return self.put(admitted)
 
+    def ask(self, step: str, body: Any = None, **more: Any) -> Reply | None:
+        """What the caller of a request is told at once; None when it waits for an answer that comes later."""
+        admitted = self.admit(step, body, **more)
+        if isinstance(admitted, Reply):
+            return admitted
+        verdict = self.put(admitted)
+        waits = awaits_reply(self.state, verdict)
+        if not waits:
+            return verdict_reply(self.state, verdict, status_url)
+        return next(iter(self.answers(waits)), None)
+
     def answer(
         self, body: Any = None, status: int = 200, *, transaction: int = 0, headers: dict[str, str] | None = None
     ) -> None:
         """The remote answers the open call of a transaction."""
         said = {"content-type": "application/json", **(headers or {})}
-        self._end(CallAnswer(status, said, msgspec.json.encode(body)), transaction)
+        self.end_call(CallAnswer(status, said, msgspec.json.encode(body)), transaction)
 
     def script(self, data: dict[str, Any], *, transaction: int = 0) -> None:
         """The function that a script step called returns."""
-        self._end(ScriptResult(data), transaction)
+        self.end_call(ScriptResult(data), transaction)
 
     def no_answer(self, *, transaction: int = 0) -> None:
         """The open call of a transaction brings nothing."""
-        self._end(CallFailure("sent", "connection reset"), transaction)
+        self.end_call(CallFailure("sent", "connection reset"), transaction)
 
-    def _end(self, outcome: CallAnswer | CallFailure | ScriptResult, transaction: int) -> None:
+    def end_call(self, outcome: CallAnswer | CallFailure | ScriptResult, transaction: int) -> None:
+        """The open call of a transaction ends so."""
         row = self.state.transaction(transaction) if transaction else self.only()
         assert row.call is not None, "a call is open"
         self.put(CallEnded(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt, outcome))
@@ -177,6 +197,10 @@ class Story:
         """Every answer built so far."""
         return [(event.status, event.body) for event in self.journal if isinstance(event, ReplyBuilt)]
 
+    def answers(self, hit: int) -> list[Reply]:
+        """What was given, so far, to whoever waits for the answer to a hit."""
+        return [effect.reply for effect in self.all_effects if isinstance(effect, SendReply) and effect.hit == hit]
+
     def calls(self) -> list[CallIntended]:
         """Every call intended so far."""
         return [event for event in self.journal if isinstance(event, CallIntended)]
@@ -184,3 +208,19 @@ class Story:
     def incidents(self) -> list[str]:
         """The kinds of every incident so far."""
         return [incident.kind for incident in self.state.incidents.values()]
+
+
+def cycle(steps: str, *, name: str = "c", rules: str = "{}") -> str:
+    """A cycle file around some steps, indented by two; `shop` receives, `remote` has a base URL, `other` has none."""
+    return (
+        f"cycle: {name}\n"
+        'connectors: {shop: {}, other: {}, remote: {base_url: "http://127.0.0.1:9000", timeout: 9 seconds}}\n'
+        f"variables: {{channel: orders}}\nsettings: {rules}\nsteps:\n{steps}"
+    )
+
+
+def begun(steps: str, body: Any = None, *, rules: str = "{}", **more: Any) -> Story:
+    """A story whose trigger `t`, which takes anything, was hit once."""
+    story = Story(cycle("  t: {webhook: shop}\n" + steps, rules=rules))
+    story.hit("t", body, **more)
+    return story
