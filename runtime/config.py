@@ -69,9 +69,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return parse_duration(self.idle_timeout) / 1e9
 
     @property
-    def answer_timeout_ms(self) -> int:
-        """The time that an answer may lie unread, in milliseconds."""
-        return max(1, parse_duration(self.answer_timeout) // 1_000_000)
+    def answer_timeout_s(self) -> float:
+        """The time that an answer may lie unread, in seconds."""
+        return parse_duration(self.answer_timeout) / 1e9
 
     @property
     def host_port(self) -> tuple[str, int]:

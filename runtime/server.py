@@ -120,26 +120,27 @@ async def _at_signals(
 class _HttpConfig(HypercornConfig):
     """Hypercorn's settings, with a bound for callers who do not take their answers.
 
-    Hypercorn shields what it sends from cancellation, so such a caller would hold his connection for ever, and keep
-    the server from ending. Only the kernel can cut him off; connections inherit the option of their listener.
+    Hypercorn shields what it sends over HTTP/1.1 from cancellation, so such a caller would hold his connection for
+    ever, and keep the server from ending. Only the kernel can cut him off; connections inherit the listener's option.
     """
 
-    answer_timeout_ms: int
+    answer_timeout_s: float
 
     def create_sockets(self) -> Sockets:
         """The listeners; nothing is accepted from them yet."""
         sockets = super().create_sockets()
         option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it.
         if option is not None:
+            milliseconds = max(1, round(self.answer_timeout_s * 1000))
             for listener in sockets.insecure_sockets:
-                listener.setsockopt(socket.IPPROTO_TCP, option, self.answer_timeout_ms)
+                listener.setsockopt(socket.IPPROTO_TCP, option, milliseconds)
         return sockets
 
 
 async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
     config = _HttpConfig()
     config.bind = [settings.bind]
-    config.answer_timeout_ms = settings.answer_timeout_ms
+    config.answer_timeout_s = settings.answer_timeout_s
     config.backlog = LISTEN_BACKLOG
     config.h11_max_incomplete_size = settings.header_bytes_max
     config.keep_alive_timeout = settings.idle_timeout_s
@@ -150,7 +151,7 @@ async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: t
     config.errorlog = None
 
     async with trio.open_nursery() as nursery:
-        app = SentNotes(make_app(door))
+        app = SentNotes(make_app(door), settings.answer_timeout_s)
         binds = await nursery.start(partial(hypercorn_serve, app, config, shutdown_trigger=stop.wait))
         task_status.started(binds[0])
 

@@ -156,8 +156,9 @@ def _on_end(note: Callable[[Fate], None]) -> None:
 class SentNotes:
     """ASGI around the application: tells whether the last byte of an answer was handed to the connection."""
 
-    def __init__(self, app: QuartTrio) -> None:
+    def __init__(self, app: QuartTrio, answer_timeout_s: float) -> None:
         self.app = app
+        self._answer_timeout_s = answer_timeout_s
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
@@ -169,7 +170,8 @@ class SentNotes:
                 await send(message)
                 return
             # The end of an answer cancels its own task, before the connection is closed or its idle time begins.
-            with trio.CancelScope(shield=True):
+            # The bound is for callers over HTTP/2 whose window takes nothing: nobody else would ever give up on them.
+            with trio.move_on_after(self._answer_timeout_s, shield=True):
                 await send(message)
                 fate = "sent"
 

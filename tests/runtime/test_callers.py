@@ -64,8 +64,9 @@ async def test_5_4_who_hangs_up_before_the_verdict_is_gone(tmp_path: Path, monke
         assert (hit.fate, hit.reply.status) == ("gone", 200)
 
 
-async def test_5_4_who_hangs_up_before_his_answer_has_left_is_gone(tmp_path: Path) -> None:
-    """5.4: given an answer that is there, when its caller hangs up before it could be sent, then its fate is `gone`."""
+@pytest.mark.parametrize("stuck_at", ["http.response.start", "http.response.body"])
+async def test_5_4_who_does_not_take_his_answer_is_gone(tmp_path: Path, stuck_at: str) -> None:
+    """5.4: given an answer that is there, when its caller hangs up or takes nothing, then its fate is `gone`."""
     async with running(tmp_path, QUOTES) as rig:
         door = Door(Settings(), "token", "key")
         door.open(rig.engine)
@@ -78,14 +79,15 @@ async def test_5_4_who_hangs_up_before_his_answer_has_left_is_gone(tmp_path: Pat
                 return {"type": "http.disconnect"}
             return messages.pop()
 
-        async def send(_message: Any) -> None:
-            hung_up.set()
-            await trio.sleep_forever()
+        async def send(message: Any) -> None:
+            if message["type"] == stuck_at:
+                hung_up.set()
+                await trio.sleep_forever()
 
         (identifier,) = rig.engine.state.cycle("quotes").identifiers.values()
         scope = {
             "type": "http",
-            "http_version": "1.1",
+            "http_version": "2",
             "method": "POST",
             "scheme": "http",
             "path": f"/webhook/{identifier}",
@@ -94,7 +96,7 @@ async def test_5_4_who_hangs_up_before_his_answer_has_left_is_gone(tmp_path: Pat
             "headers": [],
         }
         with trio.fail_after(10):
-            await SentNotes(make_app(door))(scope, receive, send)
+            await SentNotes(make_app(door), answer_timeout_s=0.05)(scope, receive, send)
         with trio.fail_after(10):
             while not rig.engine.idle:  # What became of the answer is an input of its own.
                 await trio.lowlevel.checkpoint()
