@@ -164,6 +164,7 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     row.step, row.until = event.target, 0
     row.number += 1  # What runs from here is a pass of its own: its calls must not share keys with the one before.
+    row.data.setdefault(event.step, {})  # A mark, so that a later request here drops what the exit ran.
     _move(state, row, "running")
 
 

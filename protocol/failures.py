@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from protocol.events import HitParked, StepCompleted, TransactionFailed
+from protocol.events import CycleStopping, HitParked, StepCompleted, TransactionFailed
 from protocol.inputs import Deliver, Stop
 from protocol.program import COLLECTED_NS, WebhookPlan
 from protocol.state import TransactionRow
@@ -20,11 +20,18 @@ def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
     plan = turn.program(row).plans[step]
     turn.incident(row.id, step, kind, message)
     if isinstance(plan, WebhookPlan) or plan.policy != "ignore":
-        fail(turn, row, f"{kind}: {message}")
         if not isinstance(plan, WebhookPlan) and plan.policy == "stop_cycle":
-            turn.rest.append(Stop(row.cycle, turn.at, "stop"))
+            _stop_cycle(turn, row.cycle)
+        fail(turn, row, f"{kind}: {message}")
         return
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
+
+
+def _stop_cycle(turn: Turn, cycle: str) -> None:
+    """Take nothing more from this turn on, whatever becomes of the process; other passes are ended by the next."""
+    if turn.state.cycle(cycle).status == "running":
+        turn.emit(CycleStopping(cycle, turn.at))
+    turn.rest.append(Stop(cycle, turn.at, "stop"))
 
 
 def fail(turn: Turn, row: TransactionRow, reason: str) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import structlog
 import trio
 from msgspec import json
-from quart import Response, request
+from quart import Quart, Response, request
+from quart.sessions import SessionInterface
+from quart.wrappers import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -32,11 +34,19 @@ Fate = Literal["sent", "gone"]
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
 
+class _NoSessions(SessionInterface):
+    """No request of ours has a session: a cookie that names one is neither read nor set."""
+
+    async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> None:
+        """None makes Quart use its null session, which can hold nothing."""
+
+
 def make_app(door: Door) -> QuartTrio:
     """The application; its routes read everything through the door."""
     app = QuartTrio("cyclewright", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = door.settings.body_bytes_max
     app.config["BODY_TIMEOUT"] = door.settings.body_timeout_s
+    app.session_interface = _NoSessions()  # type: ignore[assignment]  # Typed by its default, not by its interface.
 
     @app.errorhandler(HTTPException)
     async def http_error(fault: HTTPException) -> Response:
@@ -82,8 +92,8 @@ async def _webhook(door: Door, identifier: str) -> Response:
     assert isinstance(body, bytes), "asked for as bytes"
     incoming = Incoming(
         method=request.method,
-        headers={name.lower(): value for name, value in request.headers.items()},
-        query=request.args.to_dict(),
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]},
+        query=request.args.to_dict() if request.query_string else {},
         body=body,
         at=engine.clock(),
     )

@@ -391,3 +391,14 @@ def test_11_hits_behind_a_pass_that_fails_in_a_cycle_that_finishes_are_kept_for_
     )
     story.start()
     assert (older.data["back"]["n"], hit.transaction) == (2, older.id)
+
+
+def test_6_3_what_the_exit_of_a_hold_did_is_dropped_by_a_later_callback() -> None:
+    """6.3: a pass from a webhook step forgets what came after it, also what the exit of its hold ran."""
+    story = holds()
+    row = ask(story)
+    story.later(HOUR)
+    story.answer({})
+    assert "too_late" in row.data
+    call_back(story)
+    assert "too_late" not in row.data

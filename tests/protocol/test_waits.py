@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from protocol.inputs import Accepted, HoldDue
+from protocol.cycle import decide
+from protocol.inputs import Accepted, CallAnswer, CallEnded, HoldDue
 from protocol.state import transaction_name
 from tests.protocol.story import NOON, SECOND, Story
 
@@ -222,3 +223,14 @@ def test_7_a_503_that_does_not_ask_for_patience_is_an_ordinary_error() -> None:
     story.hit("asked", {})
     story.answer(None, 503)
     assert story.status() == ["failed"]
+
+
+def test_10_stop_cycle_survives_a_crash_right_after_the_failure() -> None:
+    """Section 10: the failing turn itself says that the cycle takes nothing more; no later input is needed for it."""
+    story = Story(RETRY % "stop_cycle")
+    story.hit("asked", {})
+    row = story.only()
+    ended = CallEnded("retries", story.at, row.id, "work", 1, 1, CallAnswer(500, {}, b""))
+    story.journal += decide(story.state, ended, len(story.journal)).events
+    story.restart()
+    assert (row.status, story.state.cycle("retries").status) == ("failed", "stopped")
