@@ -16,7 +16,8 @@ UNITS_NS = {
     "day": 86_400 * SECOND_NS,
     "week": 7 * 86_400 * SECOND_NS,
 }
-LENGTH_NS_MAX = 3660 * UNITS_NS["day"]  # Ten years: longer is a typing mistake, and sums stay far inside 63 bits.
+DAY_NS = UNITS_NS["day"]
+LENGTH_NS_MAX = 3660 * DAY_NS  # Ten years: longer is a typing mistake, and sums stay far inside 63 bits.
 
 _LENGTH = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]+?)s?\s*", re.ASCII)
 

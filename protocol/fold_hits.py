@@ -1,9 +1,9 @@
 """How events about hits, and the answers to them, make the state; `protocol.evolve` is their front door."""
 
 from protocol import events as e
+from protocol.duration import DAY_NS
 from protocol.state import HitRow, Reply, State, TransactionRow
 
-DAY_NS = 86_400 * 10**9
 EVENT_RANGES_MAX = 128  # Sequence ranges kept per transaction: 64 turns; older ones are found by reading the journal.
 
 

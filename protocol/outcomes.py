@@ -32,7 +32,7 @@ def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry"
     """Wait for another attempt; a caller who will be gone by then is told so now."""
     step = row.step
     turn.emit(WaitStarted(row.cycle, turn.at, row.id, step, until, reason))
-    hit = turn.state.hit(row.hit) if row.hit else None
+    hit = turn.caller(row)
     if hit is not None and hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
         name = transaction_name(row.cycle, row.id)
         detail = f"the remote system of step {step} gave no good answer; the run goes on and tries again"

@@ -14,7 +14,7 @@ from protocol.turn import Turn, scope
 
 def respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
     """Answer the caller with what the step maps, unless he has an answer already."""
-    hit = turn.state.hit(row.hit) if row.hit else None
+    hit = turn.caller(row)
     if hit is None or hit.reply is not None:
         turn.incident(row.id, row.step, "already_answered", "the caller has an answer already", "info")
     else:
@@ -40,7 +40,7 @@ def tell(turn: Turn, row: TransactionRow, hit: HitRow, reply: Reply, step: str =
 
 def answer_at_end(turn: Turn, row: TransactionRow) -> None:
     """A pass that ended without responding answers the caller who was promised an answer, now."""
-    hit = turn.state.hit(row.hit) if row.hit else None
+    hit = turn.caller(row)
     if hit is None or not hit.wants_reply or hit.reply is not None or hit.parked or hit.branches:
         return
     name = transaction_name(row.cycle, row.id)

@@ -6,12 +6,12 @@ says. One that does not say is left alone for a minute, and longer each time it 
 
 from email.utils import parsedate_to_datetime
 
-from protocol.duration import SECOND_NS, UNITS_NS
+from protocol.duration import DAY_NS, SECOND_NS, UNITS_NS
 from protocol.inputs import CallAnswer
 
 PATIENCE_NS = 60 * SECOND_NS  # Before the second attempt at a remote that does not say how long to wait.
 GROWTH_NS = tuple(minutes * UNITS_NS["minute"] for minutes in (0, 1, 3, 7, 15, 30))
-WAIT_NS_MAX = UNITS_NS["day"]  # A remote that says more is asked again after a day.
+WAIT_NS_MAX = DAY_NS  # A remote that says more is asked again after a day.
 
 
 def retry_after(answer: CallAnswer, at: int, refusals: int) -> int:

@@ -25,7 +25,10 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         before = turn.state.find_latest("delivery", (hit.cycle, hit.step, hit.delivery), 1)
         if before and not _forgotten(turn, turn.state.hit(before[0])):
             return _repeated(turn, hit, turn.state.hit(before[0]))
-    plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
+    try:
+        plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
+    except KeyError:  # A deploy came between the door and this turn.
+        return Refused(404, "No such webhook", f"cycle {hit.cycle} has no webhook step {hit.step} any more")
     if cycle.status != "running":
         return _while_stopped(turn, hit)
     if not plan.match:

@@ -30,9 +30,9 @@ from protocol.events import (
     WaitStarted,
 )
 from protocol.expression import EmptySource, ExpressionError
-from protocol.failures import step_failed
+from protocol.failures import keep, step_failed
 from protocol.fields import show
-from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, ScriptResult
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
 from protocol.outcomes import answered, call_failed, resend
 from protocol.program import (
     SCRIPT,
@@ -94,7 +94,12 @@ def run(turn: Turn, row: TransactionRow) -> None:
             answer_at_end(turn, row)
             if not begins_next(row):
                 return
-            begin_pass(turn, row, turn.state.hit(row.queue[0]))
+            hit = turn.state.hit(row.queue[0])
+            if hit.step in row.reached:
+                begin_pass(turn, row, hit)
+            else:  # The pass before it went another way, so nothing here waits for it any more.
+                keep(turn, [hit.id], "moved")
+                turn.rest.append(Deliver(row.cycle, turn.at))
 
 
 def begins_next(row: TransactionRow) -> bool:

@@ -18,7 +18,7 @@ from protocol.events import AnyEvent, IncidentRaised, encode_event
 from protocol.evolve import evolve
 from protocol.inputs import Input, Verdict
 from protocol.program import Program
-from protocol.state import State, TransactionRow, transaction_name
+from protocol.state import HitRow, State, TransactionRow, transaction_name
 
 TURN_BYTES = 2 << 20  # Past it a turn begins nothing more.
 TURN_PASSES = 64  # The same, for passes: 64 of them hold the loop for a few milliseconds.
@@ -74,6 +74,10 @@ class Turn:
     def program(self, row: TransactionRow) -> Program:
         """The version of the cycle that a transaction runs."""
         return self.state.program(row.definition_hash)
+
+    def caller(self, row: TransactionRow) -> HitRow | None:
+        """The request that began the latest pass; None after a `wait_all`, which no request began."""
+        return self.state.hit(row.hit) if row.hit else None
 
 
 def scope(state: State, row: TransactionRow) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from protocol.fold_hits import DAY_NS
+from protocol.duration import DAY_NS
 from protocol.state import UsageRow, usage_name
 from runtime.clock import Clock
 from runtime.store import StoredState

@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 
 from protocol.admission import preferences
 from protocol.answers import faults_problem, json_reply, problem
-from protocol.fold_hits import DAY_NS
+from protocol.duration import DAY_NS
 from protocol.inputs import Receipt, Refused, Settle, Start, Stop
 from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus, usage_name
 from runtime.door.door import Door, as_response, not_ready

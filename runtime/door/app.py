@@ -16,7 +16,7 @@ from quart.wrappers import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from protocol.admission import Incoming, admit, preferences
+from protocol.admission import Incoming, admit, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
 from protocol.inputs import Duplicate, Hit
 from protocol.state import Reply
@@ -130,10 +130,7 @@ async def deliver(engine: Engine, hit: Hit) -> Response:
 async def _wait(engine: Engine, hit: Hit, ticket: Ticket, waits: int, marks: dict[str, str]) -> Response:
     """Wait for the built answer within the caller's and the step's bounds; the transaction knows nothing of them."""
     plan = engine.state.program(engine.state.cycle(hit.cycle).definition_hash).webhook(hit.step)
-    bound = plan.answer_within / 1e9
-    preferred = preferences(hit.headers).get("wait", "")
-    if preferred.isascii() and preferred.isdecimal():
-        bound = min(bound, int(preferred))
+    bound = answer_within(plan, hit.headers) / 1e9
     try:
         with trio.move_on_after(bound):
             await ticket.answered()

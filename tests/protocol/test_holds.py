@@ -402,3 +402,34 @@ def test_6_3_what_the_exit_of_a_hold_did_is_dropped_by_a_later_callback() -> Non
     assert "too_late" in row.data
     call_back(story)
     assert "too_late" not in row.data
+
+
+WAYS = """
+cycle: ways
+connectors: {shop: {}, remote: {base_url: "http://remote.example"}}
+steps:
+  asked: {webhook: shop, fields: {job: integer}}
+  back:
+    webhook: shop
+    fields: {job: {type: integer, required: true}, over: boolean}
+    match: {job: asked.job}
+  way: {decide: back.over == true, then: end, else: sent}
+  sent: {webhook: shop, fields: {job: {type: integer, required: true}}, match: {job: asked.job}}
+  tell: {post: remote, path: /tell}
+"""
+
+
+def test_6_3_a_request_that_waited_for_a_step_that_is_no_longer_reached_looks_for_another_place() -> None:
+    """6.3: the pass before it went another way, so nothing waits for it; it is kept as an early one is."""
+    story = Story(WAYS)
+    story.hit("asked", {"job": 1})
+    story.hit("back", {"job": 1, "over": False})
+    story.hit("sent", {"job": 1})
+    story.hit("back", {"job": 1, "over": True})
+    behind = told(story, story.hit("sent", {"job": 1}))
+    assert behind.status == "queued"
+    story.answer({})
+    row = story.only()
+    assert (row.status, row.queue, list(row.reached), behind.status) == ("completed", [], ["back"], "parked")
+    story.hit("back", {"job": 1, "over": False})
+    assert (behind.status, behind.transaction, row.step) == ("running", row.id, "tell")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from protocol.answers import PROBLEM
-from protocol.inputs import Accepted, Duplicate, HoldDue, ParkDue, Parked, Receipt, Refused, Resumed
+from protocol.inputs import Accepted, Duplicate, Hit, HoldDue, ParkDue, Parked, Receipt, Refused, Resumed
 from protocol.outbox import (
     ArmTimer,
     PerformCall,
@@ -262,3 +262,14 @@ def test_5_a_caller_whose_request_finds_no_place_any_more_is_told_so() -> None:
     assert sent == [(first, 500), (hit, 410)]
     assert story.state.hit(hit).fate == "none"
     assert [one.incident.kind for one in story.effects if isinstance(one, Report)] == ["remote_error", "hit_expired"]
+
+
+def test_11_a_request_that_a_deploy_overtook_is_refused_when_its_step_is_gone() -> None:
+    """Section 11: it was read by the version before, and decided under the one that has no such step."""
+    story = Story((CYCLE % "stop_transaction").replace("  answer:", SLOW))
+    admitted = story.admit("back", {"job": 42})
+    assert isinstance(admitted, Hit)
+    story.deploy(OTHER)
+    verdict = story.put(admitted)
+    assert isinstance(verdict, Refused)
+    assert (verdict.status, verdict.title, story.names()) == (404, "No such webhook", [])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.fold_hits import DAY_NS
+from protocol.duration import DAY_NS
 from runtime.config import Quota
 from runtime.metering import EPOCH, QuotaReached, month
 from tests.runtime.rig import NOON, running
