@@ -84,18 +84,24 @@ def events_of(frame: Frame) -> Iterator[tuple[int, AnyEvent]]:
     return enumerate(events, frame.base_seq)
 
 
-def fold(frames: Iterable[Frame], until: int | None = None, progress: Callable[[int], None] | None = None) -> Replayed:
+def fold(
+    frames: Iterable[Frame],
+    until: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    until_at: int | None = None,
+) -> Replayed:
     """Fold frames into a fresh state.
 
     Args:
         frames: from the beginning of the journal, in order.
         until: the last sequence number to fold; None for all.
         progress: called with the sequence number reached, once a frame.
+        until_at: the last instant to fold; None for all.
     """
     found = Replayed(MemoryState(), -1, 0)
     for frame in frames:
         for seq, event in events_of(frame):
-            if until is not None and seq > until:
+            if (until is not None and seq > until) or (until_at is not None and event.at > until_at):
                 return found
             evolve(found.state, event, seq)
             found.seq, found.at = seq, event.at

@@ -1,6 +1,6 @@
 """The application and its ending: every failure is a line for a person and a code for the shell.
 
-Exit codes: 0 done · 1 faults found, or refused · 2 usage · 3 no server answers · 4 the journal is damaged ·
+Exit codes: 0 done · 1 faults or changes found, or refused · 2 usage · 3 no server answers · 4 the journal is damaged ·
 130 interrupted by Ctrl-C · 141 nobody reads the output any more. `serve` takes Ctrl-C as an order to drain, and ends 0.
 """
 

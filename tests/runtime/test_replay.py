@@ -17,7 +17,7 @@ from runtime.replay import SocketRefused, fold, forbid_sockets, transaction_at
 from runtime.store import digest
 from tests.protocol.story import Story
 from tests.runtime.commands import Cli
-from tests.runtime.journals import journaled, payments
+from tests.runtime.journals import PAY, journaled, payments
 from tests.runtime.test_state import eventful
 from tests.system.harness import ROOT
 
@@ -163,3 +163,49 @@ def test_given_the_command_when_it_replays_then_the_guard_holds(
     done = cli("replay", data)
     assert done.code == 1
     assert "SocketRefused" in done.err
+
+
+def draft(folder: Path, text: str) -> Path:
+    """A project folder of one cycle."""
+    folder.mkdir()
+    (folder / "pay.cycle.yaml").write_text(text)
+    return folder
+
+
+def test_14_given_a_draft_when_tried_by_command_then_the_exit_code_says_whether_anything_changes(
+    cli: Cli, tmp_path: Path
+) -> None:
+    """0 when nothing does, 1 when something does, as `diff` has it; what is sensitive is masked on both sides."""
+    data = journaled(tmp_path / "data", payments())
+    same = cli("replay", data, "--what-if", draft(tmp_path / "same", PAY))
+    assert (same.code, same.err) == (0, "")
+    assert "5 requests run: 0 transaction(s) differ" in same.out
+    changed = draft(tmp_path / "changed", PAY.replace("/charges", "/charge").replace("settled.state }", "settled.id }"))
+    done = cli("replay", data, "--what-if", changed)
+    assert (done.code, done.err) == (1, "the draft changes what happens\n")
+    assert "  call charge: url /charges → /charge\n" in done.out
+    assert "  tasks of pay: 10 → 10\n" in done.out
+    told = cli("replay", data, "--what-if", changed, "--json")
+    *each, outcome = told.lines
+    assert outcome["transactions"] == 3
+    assert {one["what"] for found in each for one in found["differences"]} == {"call", "answer"}
+    assert "secret-4111" not in done.out + told.out
+    assert "••••" in told.out
+
+
+def test_14_given_a_draft_and_a_window_when_tried_then_only_that_part_runs(cli: Cli, tmp_path: Path) -> None:
+    """Numbers, instants and lengths of time ago; a draft with faults is not tried."""
+    story = payments()
+    data = journaled(tmp_path / "data", story)
+    changed = draft(tmp_path / "changed", PAY.replace("/charges", "/charge"))
+    later = cli("replay", data, "--what-if", changed, "--since", "2026-01-01T12:00:01Z", "--json")
+    assert later.lines[-1]["hits"] == 3
+    assert cli("replay", data, "--what-if", changed, "--since", len(story.journal)).code == 0
+    assert cli("replay", data, "--what-if", changed, "--until", "1").code == 0
+    assert cli("replay", data, "--what-if", changed, "--until", "99 weeks ago", "--cycle", "pay").code == 0
+    assert cli("replay", data, "--what-if", changed, "--cycle", "pya").code == 1
+    for wrong in (("--since", "yesterday"), ("--compare",), ("--transaction", "pay-1")):
+        assert cli("replay", data, "--what-if", changed, *wrong).code == 2
+    assert cli("replay", data, "--since", "3").code == 2
+    faulty = cli("replay", data, "--what-if", draft(tmp_path / "faulty", PAY.replace("charge.id", "charged.id")))
+    assert (faulty.code, "nothing was tried" in faulty.err) == (1, True)
