@@ -17,6 +17,7 @@ from protocol.admission import Incoming
 from protocol.answers import problem
 from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
+from runtime.door.http1 import parameters
 from runtime.door.webhook import Answer, Fate, Waiting, find, receive
 
 # The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
@@ -79,7 +80,7 @@ async def _webhook(door: Door, identifier: str) -> Response:
     incoming = Incoming(
         method=request.method,
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]},
-        query=request.args.to_dict() if request.query_string else {},
+        query=parameters(request.query_string),
         body=body,
         at=door.engine.clock(),
     )
