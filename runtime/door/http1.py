@@ -84,14 +84,10 @@ class Reader:
             Malformed: the bytes are no head, or too many.
         """
         pending = self.pending
-        while pending.startswith(b"\r\n"):  # Some senders end a body so (RFC 9112, 2.2).
-            del pending[:2]
         ours = _is_ours(pending)
-        if ours is None:
-            return None
-        end = pending.find(b"\r\n\r\n", self._looked) if ours else -1
         if not ours:
-            return FOREIGN
+            return None if ours is None else FOREIGN
+        end = pending.find(b"\r\n\r\n", self._looked)
         if end < 0 or end + 4 > self._header_bytes_max:
             if len(pending) > self._header_bytes_max:
                 raise Malformed(431, f"a head has at most {self._header_bytes_max} bytes")
@@ -150,7 +146,8 @@ def _is_ours(pending: bytearray) -> bool | None:
     """Whether a request at a webhook URL begins here; None while that can not be said."""
     space = pending.find(b" ", 0, METHOD_BYTES_MAX + 1)
     if space < 0:
-        return None if len(pending) <= METHOD_BYTES_MAX and pending.isalpha() else (False if pending else None)
+        may_be = not pending or (pending.isalpha() and len(pending) <= METHOD_BYTES_MAX)
+        return None if may_be else False
     if bytes(pending[:space]) not in METHODS:
         return False
     target = bytes(pending[space + 1 : space + 1 + len(WEBHOOKS)])
@@ -192,7 +189,7 @@ def _parse(raw: bytes) -> Head | Foreign:
         raise Malformed(400, "the head is malformed")
     path, _, query = lines.url.partition(b"?")
     identifier = path[len(WEBHOOKS) :]
-    if parser.get_http_version() != "1.1" or any(sign in identifier for sign in b"/%#;"):
+    if parser.get_http_version() != "1.1" or not identifier or any(sign in identifier for sign in b"/%#;"):
         return FOREIGN
     headers: dict[str, str] = {}
     hosts = 0

@@ -19,7 +19,7 @@ from protocol.state import Reply
 from runtime.config import Settings
 from runtime.door.door import Door
 from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
-from runtime.door.webhook import Answer, Waiting, find, receive
+from runtime.door.webhook import Answer, Waiting, find, receive, too_large, too_slow
 from runtime.door.wire import Gone, Wire
 
 READ_AHEAD_MAX = 64 << 10  # Bytes a waiting caller may send of what comes next; then the kernel holds them.
@@ -53,8 +53,7 @@ class Lane:
             with trio.CancelScope() as connection.scope:
                 foreign = await connection.requests()
             if connection.scope.cancelled_caught and connection.phase == "body":
-                detail = f"the body did not come within {self.settings.body_timeout_s:g} seconds"
-                await connection.refuse(problem(408, "Request timeout", detail))
+                await connection.refuse(too_slow(self.door))
         except Gone:
             pass
         finally:
@@ -115,7 +114,8 @@ class _Connection:
                 if not await self._request(head):
                     return False
         except Malformed as fault:
-            await self.refuse(problem(fault.status, "Malformed request", str(fault)))
+            malformed = problem(fault.status, "Malformed request", str(fault))
+            await self.refuse(too_large(lane.door) if fault.status == 413 else malformed)
             return False
 
     async def _head(self) -> Head | Foreign | None:

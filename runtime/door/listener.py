@@ -5,10 +5,10 @@ when the lane is off. Neither sees a connection past the bound: it is told 503 a
 """
 
 import socket
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import structlog
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.config import Sockets
@@ -29,6 +29,8 @@ LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kerne
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 STOP_S = 1.0  # For answers that are on their way when the server ends.
 CROWDED_RETRY_S = 1  # Told to who is refused for the number of connections: they come and go within seconds.
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
 
 class Listener:
@@ -72,13 +74,16 @@ class Listener:
     async def _connection(self, stream: trio.SocketStream) -> None:
         self._open += 1
         try:
-            with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                if self._open > self._settings.connections_max:
-                    await _refuse(stream, self._crowded)
-                elif self._settings.lane:
-                    await self._lane.serve(SocketWire.of(stream, self._settings.answer_timeout_s))
-                else:
-                    await self._serve_http(stream)
+            if self._open > self._settings.connections_max:
+                await _refuse(stream, self._crowded)
+            elif self._settings.lane:
+                await self._lane.serve(SocketWire.of(stream, self._settings.answer_timeout_s))
+            else:
+                await self._serve_http(stream)
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # The other end is gone.
+        except* Exception as faults:  # noqa: BLE001 - Hypercorn raises at some malformed requests; only they may end.
+            log.warning("connection failed", faults=[type(one).__name__ for one in faults.exceptions])
         finally:
             self._open -= 1
 
@@ -86,7 +91,10 @@ class Listener:
         await self._serve_http(Begun(wire.as_stream(), pending))
 
     async def _serve_http(self, stream: Any) -> None:
-        await TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+        try:
+            await TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+        finally:
+            await trio.aclose_forcefully(stream)  # Hypercorn does not get to it when the server ends.
 
 
 async def _refuse(stream: trio.SocketStream, answer: bytes) -> None:
