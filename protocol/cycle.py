@@ -7,6 +7,7 @@
 4. At the end of a turn every accepted hit has a place, and what the turn could not hold is an input of its own.
 """
 
+from protocol.aiming import aim
 from protocol.events import (
     CallSettled,
     CycleDeployed,
@@ -23,6 +24,7 @@ from protocol.events import (
 )
 from protocol.failures import fail, keep
 from protocol.inputs import (
+    Aim,
     CallEnded,
     Continue,
     Deliver,
@@ -94,6 +96,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case Aim():
+            return aim(turn, given)
     return None
 
 

@@ -94,6 +94,15 @@ class Deliver(Struct, frozen=True, gc=False):
     at: int
 
 
+class Aim(Struct, frozen=True, gc=False):
+    """A person's word on where a parked hit belongs."""
+
+    cycle: str
+    at: int
+    hit: int
+    transaction: int
+
+
 class ParkDue(Struct, frozen=True, gc=False):
     """The time of a parked hit is over."""
 
@@ -160,7 +169,19 @@ class Recover(Struct, frozen=True, gc=False):
 
 
 Input = (
-    Hit | CallEnded | HoldDue | ParkDue | Deploy | Start | Stop | ReplySettled | Settle | Recover | Continue | Deliver
+    Hit
+    | CallEnded
+    | HoldDue
+    | ParkDue
+    | Deploy
+    | Start
+    | Stop
+    | ReplySettled
+    | Settle
+    | Recover
+    | Continue
+    | Deliver
+    | Aim
 )
 
 

@@ -121,6 +121,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+    parted: dict[str, list[str]] = {}  # What it had reached when it failed or was stopped; a search still finds it.
 
 
 class IncidentRow(Struct, gc=False, array_like=True):
@@ -147,7 +148,7 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
-IndexName = Literal["reached", "parked", "delivery", "collected"]
+IndexName = Literal["reached", "parked", "delivery", "collected", "parted"]
 
 
 def usage_name(day: int, cycle: str, step: str) -> str:

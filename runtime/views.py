@@ -8,8 +8,8 @@ from runtime.clock import instant
 from runtime.masking import Hidden
 
 
-def status_view(row: TransactionRow) -> dict[str, Any]:
-    """Where a transaction is."""
+def followed_view(row: TransactionRow) -> dict[str, Any]:
+    """Where a transaction is, as whoever made its request may know it."""
     return {
         "transaction": transaction_name(row.cycle, row.id),
         "cycle": row.cycle,
@@ -18,8 +18,12 @@ def status_view(row: TransactionRow) -> dict[str, Any]:
         "held_at": row.step if row.status == "held" else None,
         "started": instant(row.created),
         "updated": instant(row.updated),
-        "reason": row.reason or None,
     }
+
+
+def status_view(row: TransactionRow) -> dict[str, Any]:
+    """Where a transaction is, and why it failed."""
+    return {**followed_view(row), "reason": row.reason or None}
 
 
 def transaction_view(
@@ -92,6 +96,12 @@ def _incident_view(row: IncidentRow) -> dict[str, Any]:
         "message": row.message,
         "level": row.level,
     }
+
+
+def listed_incident_view(row: IncidentRow) -> dict[str, Any]:
+    """An incident among those of all cycles."""
+    name = transaction_name(row.cycle, row.transaction) if row.transaction else None
+    return {"id": row.id, "cycle": row.cycle, "transaction": name, **_incident_view(row)}
 
 
 def parked_view(row: HitRow, hidden: Hidden) -> dict[str, Any]:

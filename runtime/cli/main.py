@@ -36,6 +36,7 @@ from runtime.cli.output import (
     print_json,
     print_line,
 )
+from runtime.cli.parked import add_parked
 from runtime.cli.recovery import recovery_bar
 from runtime.cli.remote import add_remote
 from runtime.cli.replaying import add_replay
@@ -56,6 +57,7 @@ app = App(
 )
 add_remote(app)
 add_transactions(app)
+add_parked(app)
 add_journal(app)
 add_replay(app)
 

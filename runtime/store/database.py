@@ -17,7 +17,7 @@ from protocol.events import SCHEMA
 from protocol.state import CycleRow, DefinitionRow, Row
 from runtime.store.rows import TABLES, Table
 
-SCHEMA_VERSION = 3  # Of the tables and rows; another version's file is rebuilt from the journal.
+SCHEMA_VERSION = 4  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
 
@@ -174,7 +174,7 @@ def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
 def _matched(entries: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, int, str]]:
     """The rows of `matched` that belong to entries: one for each value of a match key."""
     for name, key, row_id in entries:
-        if name == "reached":
+        if name in ("reached", "parted"):
             _cycle, step, *values = _key(key)
             for value in values:
                 yield value, row_id, step

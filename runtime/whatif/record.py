@@ -12,6 +12,7 @@ from msgspec import Struct
 from protocol import events as e
 from protocol.evolve import evolve
 from protocol.inputs import (
+    Aim,
     CallAnswer,
     CallFailure,
     Deploy,
@@ -87,6 +88,7 @@ class Record:
     def __init__(self, state: State, saw: Callable[[int, e.AnyEvent], None]) -> None:
         self.state = state
         self._saw = saw
+        self._holding = 0  # The transaction that reached a hold just now, and takes what is parked there.
         self._failed = 0  # The transaction whose call failed, or was settled by a person, in this turn.
         self._stopping = ""  # The cycle whose passes an order to stop ends in this turn.
         self._broken: set[str] = set()  # Cycles that a failing step stops, which is no order.
@@ -102,6 +104,8 @@ class Record:
                 yield RecordedTurn(seq, event.at, given)
             evolve(self.state, event, seq)
             self._saw(seq, event)
+            if not isinstance(event, e.HitMatched):
+                self._holding = event.transaction if isinstance(event, e.TransactionHeld) else 0
 
     def _cause(self, seq: int, event: e.AnyEvent, following: e.AnyEvent | None) -> Given | None:
         if isinstance(event, e.CycleStopping | e.CycleStopped | e.TransactionStopped | e.TransactionFailed):
@@ -160,6 +164,8 @@ class Record:
                 return Start(cycle, at)
             case e.CallSettled(cycle=cycle, at=at):
                 return Settle(cycle, at, event.transaction, event.action)
+            case e.HitMatched(cycle=cycle, at=at, hit=hit, transaction=transaction) if self._is_aimed(event):
+                return Aim(cycle, at, hit, transaction)
             case e.CallUnknown(cycle=cycle, at=at):
                 return Recover(cycle, at, (), (event.transaction,))
             case e.ReplySent(cycle=cycle, at=at):
@@ -170,6 +176,10 @@ class Record:
                 return ReplySettled(cycle, at, event.hit, fate)
             case _:
                 return None
+
+    def _is_aimed(self, event: e.HitMatched) -> bool:
+        """Whether a person gave a parked hit its place, as against a transaction that came to its step."""
+        return self.state.hit(event.hit).status == "parked" and self._holding != event.transaction
 
     def _stop(
         self,

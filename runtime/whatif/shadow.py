@@ -17,6 +17,7 @@ from protocol import events as e
 from protocol.cycle import decide
 from protocol.evolve import evolve
 from protocol.inputs import (
+    Aim,
     CallEnded,
     Continue,
     Deliver,
@@ -144,6 +145,8 @@ class Shadow:
     def _has(self, given: Input) -> bool:
         """Whether the draft has what an input is about."""
         match given:
+            case Aim(transaction=number, hit=hit):
+                return self.row(self.state, number) is not None and self.hit(self.state, hit) is not None
             case HoldDue(transaction=number) | Settle(transaction=number) | Recover(transactions=(number,)):
                 return self.row(self.state, number) is not None
             case ParkDue(hit=number) | ReplySettled(hit=number) | Recover(hits=(number,)):
