@@ -35,11 +35,12 @@ class EventsNewer(Exception):
 
 
 class Replayed(Struct):
-    """What a replay brought: the state, and the number and instant of the last event folded into it, -1 for none."""
+    """What a replay brought: the state, and the last event folded into it with its number and instant, -1 for none."""
 
     state: MemoryState
     seq: int
     at: int
+    event: AnyEvent | None = None
 
 
 class _Guard:
@@ -104,7 +105,7 @@ def fold(
             if (until is not None and seq > until) or (until_at is not None and event.at > until_at):
                 return found
             evolve(found.state, event, seq)
-            found.seq, found.at = seq, event.at
+            found.seq, found.at, found.event = seq, event.at, event
         if progress is not None:
             progress(found.seq)
     return found

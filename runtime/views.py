@@ -37,6 +37,7 @@ def transaction_view(
         incidents: those about it, in their order.
         hidden: what must not be shown of its cycle.
     """
+    hits = list(hits)
     ranges = [[first, last] for first, last in zip(row.events[::2], row.events[1::2], strict=True)]
     parent = row.parent
     return {
@@ -44,6 +45,7 @@ def transaction_view(
         "step": row.step,
         "hash": row.definition_hash,
         "hold_until": instant(row.until),
+        "timers": [*_own_timer(row), *(timer for hit in hits for timer in _answer_timer(hit))],
         "matches_by": {step: hidden.key(step, key) for step, key in row.reached.items()},
         "steps": hidden.steps(row.data),
         "passes": [_pass_view(hit) for hit in sorted(hits, key=_pass_order)],
@@ -54,6 +56,26 @@ def transaction_view(
         "incidents": [_incident_view(one) for one in incidents],
         "events": ranges,
     }
+
+
+def _own_timer(row: TransactionRow) -> list[dict[str, Any]]:
+    """What a transaction waits for that time brings by itself."""
+    if not row.until:
+        return []
+    if row.status == "held":
+        kind = "hold"
+    elif row.call is None:
+        kind = "delay"
+    else:
+        kind = "patience" if row.call.refusals else "retry"
+    return [{"for": kind, "due": instant(row.until), "hit": None}]
+
+
+def _answer_timer(hit: HitRow) -> list[dict[str, Any]]:
+    """Until when a caller waits for his answer."""
+    if hit.fate != "waiting" or not hit.answer_by:
+        return []
+    return [{"for": "answer", "due": instant(hit.answer_by), "hit": hit.id}]
 
 
 def _call_view(call: OpenCall, hidden: Hidden) -> dict[str, Any]:
@@ -67,6 +89,8 @@ def _call_view(call: OpenCall, hidden: Hidden) -> dict[str, Any]:
         "method": request["method"],
         "url": request["url"],
         "link": None if call.link is None else "/".join(call.link),
+        "failures": call.failures,
+        "refusals": call.refusals,
     }
 
 
@@ -82,10 +106,16 @@ def _pass_view(hit: HitRow) -> dict[str, Any]:
         "step": hit.step,
         "status": hit.status,
         "received": instant(hit.at),
+        "candidates": [transaction_name(hit.cycle, one) for one in _candidates(hit)],
         "ambiguous": [transaction_name(hit.cycle, one) for one in hit.candidates],
         "reply": None if hit.reply is None else hit.reply.status,
         "fate": hit.fate,
     }
+
+
+def _candidates(hit: HitRow) -> list[int]:
+    """The transactions that a hit matched; none for a trigger's, which begins its own."""
+    return hit.candidates or ([hit.transaction] if hit.number != 1 else [])
 
 
 def _incident_view(row: IncidentRow) -> dict[str, Any]:

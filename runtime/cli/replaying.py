@@ -19,6 +19,7 @@ from runtime.cli.whatif import try_draft
 from runtime.clock import instant, wall_clock
 from runtime.config import STORE_FILE
 from runtime.deployed import Known
+from runtime.event_view import event_view
 from runtime.replay import Replayed, fold, forbid_sockets, transaction_at
 from runtime.store import Database, digest
 from runtime.whatif import Window
@@ -99,10 +100,12 @@ def _show_transaction(found: Replayed, name: str, known: Known, *, json: bool) -
     if row is None:
         fail(FAULTS, f"there was no transaction {name} at {_moment(found)}")
     view = transaction_at(found.state, row, known.hidden(row.cycle))
+    assert found.event is not None, "an event began the transaction"
+    event = event_view(found.seq, found.event, known.hidden(found.event.cycle))
     if json:
-        print_json({"seq": found.seq, "at": instant(found.at), **view})
+        print_json({"seq": found.seq, "at": instant(found.at), "event": event, **view})
         return
-    out.print(f"as of {_moment(found)}", markup=False)
+    out.print(f"as of {_moment(found)}, {event['event']}", markup=False)
     print_transaction(view)
 
 

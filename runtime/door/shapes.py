@@ -65,6 +65,7 @@ class Pass(_Shape):
     step: str
     status: HitStatus
     received: str
+    candidates: list[str]
     ambiguous: list[str]
     reply: int | None
     fate: ReplyFate
@@ -80,6 +81,16 @@ class Call(_Shape):
     method: str
     url: str
     link: str | None
+    failures: int
+    refusals: int
+
+
+class Timer(_Shape):
+    """What happens by itself: a hold, delay, retry or patience with a remote ends, or the caller of a hit gives up."""
+
+    for_: Literal["hold", "delay", "retry", "patience", "answer"] = field(name="for")
+    due: str
+    hit: int | None
 
 
 class Incident(_Shape):
@@ -106,6 +117,7 @@ class Transaction(Summary):
     step: str
     hash: str
     hold_until: str | None
+    timers: list[Timer]
     matches_by: dict[str, list[str]]
     steps: dict[str, Any]
     passes: list[Pass]
