@@ -63,6 +63,7 @@ class Listener:
                 accepting.start_soon(
                     partial(trio.serve_listeners, self._connection, listeners, handler_nursery=connections)
                 )
+                accepting.start_soon(self._lane.watch)
                 host, port = listeners[0].socket.getsockname()[:2]
                 task_status.started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
                 await stop.wait()
