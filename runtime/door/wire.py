@@ -116,6 +116,44 @@ class SocketWire:
         self._socket.close()
 
 
+class StreamWire:
+    """A connection over TLS."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream], answer_timeout_s: float) -> None:
+        self._stream = stream
+        self._answer_timeout_s = answer_timeout_s
+
+    async def receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    def interrupt(self) -> None:
+        trio.lowlevel.notify_closing(self._stream.transport_stream.socket)
+
+    async def send(self, data: bytes) -> None:
+        with trio.move_on_after(self._answer_timeout_s) as taking:
+            try:
+                await self._stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise Gone from None
+        if taking.cancelled_caught:
+            raise Gone
+
+    async def linger(self) -> None:
+        left = LINGER_BYTES_MAX
+        with trio.move_on_after(LINGER_S):
+            while left > 0 and (data := await self.receive()):
+                left -= len(data)
+
+    def as_stream(self) -> trio.SSLStream[trio.SocketStream]:
+        return self._stream
+
+    def close(self) -> None:
+        self._stream.transport_stream.socket.close()
+
+
 class Begun:
     """A stream of which the first bytes were read already; everything else is the stream's own."""
 
