@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.system.harness import ROOT, Server, free_port
 
@@ -31,12 +33,14 @@ class Tour:
     """A running example.
 
     Attributes:
+        name: of the example.
         server: its server, which `examples/run.py` started.
         partner: the address of its partner.
         left: the paragraphs that were not pasted yet.
     """
 
     def __init__(self, name: str, server: Server, partner: str, shell: subprocess.Popen[str]) -> None:
+        self.name = name
         self.server = server
         self.partner = partner
         self.left = paragraphs(name)
@@ -47,6 +51,18 @@ class Tour:
             ".venv/bin/cyclewright": f"{sys.executable} -m runtime.cli",
             f"examples/{name}": str(server.project),
         }
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Those of its demo.env."""
+        found: dict[str, str] = RUN["demo_secrets"](EXAMPLES / self.name)
+        return found
+
+    def ask_partner(self, path: str, **headers: str) -> Any:
+        """What the partner shows."""
+        response = httpx.get(f"{self.partner}{path}", headers=headers, timeout=10)
+        response.raise_for_status()
+        return response.json()
 
     def paste(self) -> str:
         """Paste the next paragraph into the one shell of the tour, and give what it printed."""
@@ -71,14 +87,23 @@ class Tour:
 
 
 @contextmanager
-def running(name: str, folder: Path) -> Generator[Tour]:
-    """An example on ports of its own, from a copy of its folder; at the end Ctrl-C, which must stop both."""
+def running(name: str, folder: Path, changes: Mapping[str, str] | None = None) -> Generator[Tour]:
+    """An example on ports of its own, from a copy of its folder; at the end Ctrl-C, which must stop both.
+
+    Args:
+        name: of the example.
+        folder: where the copy is made.
+        changes: texts of its cycle files to be replaced in the copy, such as a hold of days.
+    """
     project = folder / name
     shutil.copytree(EXAMPLES / name, project, ignore=shutil.ignore_patterns(".cyclewright", "__pycache__"))
     server, partner = Server(project), f"127.0.0.1:{free_port()}"
     (project / "cyclewright.toml").write_text(f'bind = "127.0.0.1:{server.port}"\n')
     connectors = project / "connectors.yaml"
     connectors.write_text(connectors.read_text().replace("127.0.0.1:9000", partner))
+    for cycle in project.glob("*.cycle.yaml") if changes else ():
+        for old, new in (changes or {}).items():
+            cycle.write_text(cycle.read_text().replace(old, new))
     command = [sys.executable, str(EXAMPLES / "run.py"), str(project)]
     pipe = subprocess.PIPE
     with (
