@@ -1,6 +1,7 @@
 """Runs an example: its partner and a server side by side, until Ctrl-C, with lines to paste into another terminal.
 
     python examples/run.py examples/orders
+    python examples/run.py examples/orders partner      # only that, beside a server that you started yourself
 
 An example is a project folder with three things more: one Python file, the partner, whose `make_app` gives the server
 that the cycles call; a README.md whose part "Try it" is printed here; and, where webhooks are signed, a demo.env with
@@ -14,7 +15,7 @@ import signal
 import socket
 import sys
 import tomllib
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,8 @@ async def main(folder: Path) -> int:
         if _taken(address):
             print(f"the example needs {address}, which another program holds: stop that first", file=sys.stderr)  # noqa: T201 - For a person.
             return 1
-    config = Config()
-    config.bind = [partner]
-    config.accesslog = config.errorlog = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve, partner_app(folder), config, shutdown_trigger=trio.sleep_forever))
+        await nursery.start(serve_partner, folder)
         # A group of its own: Ctrl-C reaches only this script, which passes it on once.
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "runtime.cli", "serve", str(folder)],
@@ -51,6 +49,25 @@ async def main(folder: Path) -> int:
         code = await process.wait()
         nursery.cancel_scope.cancel()
     return code
+
+
+async def serve_partner(folder: Path, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+    """Serve what the cycles of an example call, until cancelled."""
+    config = Config()
+    config.bind = [_partner_address(folder)]
+    config.accesslog = config.errorlog = None
+    app = partner_app(folder)
+
+    async def whole(scope: Any, receive: Any, send: Any) -> None:
+        """Quart-Trio cancels a request's task as its last byte leaves; unshielded, Hypercorn would then never read on."""
+
+        async def sending(message: Any) -> None:
+            with trio.CancelScope(shield=message["type"] == "http.response.body"):
+                await send(message)
+
+        await app(scope, receive, sending)
+
+    await serve(whole, config, shutdown_trigger=trio.sleep_forever, task_status=task_status)
 
 
 def partner_app(folder: Path) -> Any:
@@ -119,6 +136,12 @@ async def _tell_when_ready(process: trio.Process, folder: Path, server: str, par
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "README.md").exists():
-        sys.exit(f"usage: {sys.argv[0]} FOLDER, one of: {' '.join(sorted(map(str, Path(__file__).parent.glob('*/'))))}")
-    sys.exit(trio.run(main, Path(sys.argv[1])))
+    match [Path(argument) for argument in sys.argv[1:]]:
+        case [folder] if (folder / "README.md").exists():
+            sys.exit(trio.run(main, folder))
+        case [folder, Path(name="partner")]:
+            with suppress(KeyboardInterrupt):
+                trio.run(serve_partner, folder)
+        case _:
+            known = " ".join(sorted(path.parent.name for path in Path(__file__).parent.glob("*/README.md")))
+            sys.exit(f"usage: {sys.argv[0]} FOLDER [partner], where FOLDER is one of examples/: {known}")

@@ -95,16 +95,8 @@ def running(name: str, folder: Path, changes: Mapping[str, str] | None = None) -
         folder: where the copy is made.
         changes: texts of its cycle files to be replaced in the copy, such as a hold of days.
     """
-    project = folder / name
-    shutil.copytree(EXAMPLES / name, project, ignore=shutil.ignore_patterns(".cyclewright", "__pycache__"))
-    server, partner = Server(project), f"127.0.0.1:{free_port()}"
-    (project / "cyclewright.toml").write_text(f'bind = "127.0.0.1:{server.port}"\n')
-    connectors = project / "connectors.yaml"
-    connectors.write_text(connectors.read_text().replace("127.0.0.1:9000", partner))
-    for cycle in project.glob("*.cycle.yaml") if changes else ():
-        for old, new in (changes or {}).items():
-            cycle.write_text(cycle.read_text().replace(old, new))
-    command = [sys.executable, str(EXAMPLES / "run.py"), str(project)]
+    server, partner = _copy(name, folder, changes or {})
+    command = [sys.executable, str(EXAMPLES / "run.py"), str(server.project)]
     pipe = subprocess.PIPE
     with (
         server.log.open("wb") as log,
@@ -131,3 +123,29 @@ def _await_lines(server: Server) -> None:
         assert server.process.poll() is None, server.log.read_text()
         assert time.perf_counter() < until, server.log.read_text()
         server.pause()
+
+
+@contextmanager
+def beside_partner(name: str, folder: Path) -> Generator[tuple[Server, str]]:
+    """The server of an example, not started yet and to be killed at will, beside its partner, which lives on."""
+    server, partner = _copy(name, folder, {})
+    command = [sys.executable, str(EXAMPLES / "run.py"), str(server.project), "partner"]
+    with server.log.open("wb") as log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as process:
+        try:
+            yield server, f"http://{partner}"
+        finally:
+            process.terminate()
+
+
+def _copy(name: str, folder: Path, changes: Mapping[str, str]) -> tuple[Server, str]:
+    """A copy of an example on ports of its own: its server, and the address of its partner."""
+    project = folder / name
+    shutil.copytree(EXAMPLES / name, project, ignore=shutil.ignore_patterns(".cyclewright", "__pycache__"))
+    server, partner = Server(project, environment=RUN["demo_secrets"](project)), f"127.0.0.1:{free_port()}"
+    (project / "cyclewright.toml").write_text(f'bind = "127.0.0.1:{server.port}"\n')
+    connectors = project / "connectors.yaml"
+    connectors.write_text(connectors.read_text().replace("127.0.0.1:9000", partner))
+    for cycle in project.glob("*.cycle.yaml") if changes else ():
+        for old, new in changes.items():
+            cycle.write_text(cycle.read_text().replace(old, new))
+    return server, partner
