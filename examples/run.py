@@ -59,7 +59,7 @@ async def serve_partner(folder: Path, *, task_status: trio.TaskStatus[Any] = tri
     app = partner_app(folder)
 
     async def whole(scope: Any, receive: Any, send: Any) -> None:
-        """Quart-Trio cancels a request's task as its last byte leaves; unshielded, Hypercorn would then never read on."""
+        """Quart-Trio ends a request's task as its last byte leaves; unshielded, Hypercorn would then never read on."""
 
         async def sending(message: Any) -> None:
             with trio.CancelScope(shield=message["type"] == "http.response.body"):
