@@ -11,7 +11,7 @@ class RedriveOrdered(Event, frozen=True, array_like=True, gc=False, tag=80):
     """An order to redrive chose its items, once and for all; the cycle is empty, since they may be of several.
 
     `items` are hits to redeliver, or transactions to resume or rerun. An order of many pages has an event for each,
-    which `page` names, and one `digest` of what was asked.
+    which `page` names, and one `digest` of what was asked; `after` is where the next page goes on, 0 for none.
     """
 
     order: str
@@ -19,6 +19,7 @@ class RedriveOrdered(Event, frozen=True, array_like=True, gc=False, tag=80):
     action: RedriveAction
     digest: str
     items: list[int]
+    after: int = 0
 
 
 class HitRedriven(Event, frozen=True, array_like=True, gc=False, tag=81):

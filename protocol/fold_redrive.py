@@ -84,13 +84,15 @@ def transaction_resumed(state: State, event: TransactionResumed, seq: int) -> No
     )
     for step, key in row.reached.items():
         state.file("reached", (row.cycle, step, *key), row.id)
+    lineage: Lineage | None = Lineage(event.order, event.action, 0, old.id)
     if event.hit:
         hit = state.hit(event.hit)
+        lineage = hit.lineage
         hit.status, hit.transaction, hit.number = "running", row.id, event.number
         state.save(hit)
     else:
         state.file("redriven", (event.order, str(old.id)), row.id)
-    link_transactions(state, row, Lineage(event.order, event.action, event.hit, old.id))
+    link_transactions(state, row, lineage)
     begin(state, row)
 
 

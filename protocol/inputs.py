@@ -172,6 +172,7 @@ class OrderRedrive(Struct, frozen=True, gc=False):
     action: RedriveAction
     digest: str
     items: tuple[int, ...]
+    after: int = 0
 
 
 class Redrive(Struct, frozen=True, kw_only=True, gc=False):

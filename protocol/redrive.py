@@ -12,6 +12,7 @@ from protocol.definition import END
 from protocol.events_redrive import RedriveOrdered, TransactionResumed
 from protocol.inputs import Accepted, Ordered, OrderRedrive, Parked, Redrive, Redriven, Refused, Resumed, Verdict
 from protocol.program import GatherPlan, Program, SplitPlan, WebhookPlan
+from protocol.redrive_items import born_at
 from protocol.routing import accept, begin_transaction, decide_hit
 from protocol.state import Lineage, State, TransactionRow, transaction_name
 from protocol.transaction import run, take_parked
@@ -29,10 +30,10 @@ def fix_order(turn: Turn, given: OrderRedrive) -> Verdict:
     fixed = find("ordered", (order, "page", given.page), 1)
     if fixed:
         return Ordered(fixed[0])
-    items = list(given.items)
-    return Ordered(
-        turn.emit(RedriveOrdered(given.cycle, turn.at, order, given.page, given.action, given.digest, items))
+    event = RedriveOrdered(
+        given.cycle, turn.at, order, given.page, given.action, given.digest, list(given.items), given.after
     )
+    return Ordered(turn.emit(event))
 
 
 def decide_redrive(turn: Turn, given: Redrive) -> Verdict:
@@ -116,18 +117,13 @@ def _against_rerun(row: TransactionRow, program: Program) -> str | None:
     if row.call is not None:
         return f"the outcome of its call at {row.call.step} is unknown: say resend, done or fail first"
     if not row.trigger and _start_of(program, row) is None:
-        return f"its first step {_born_at(row)} is gone from the current version: rerun it with the original one"
+        return f"its first step {born_at(row)} is gone from the current version: rerun it with the original one"
     return None
-
-
-def _born_at(row: TransactionRow) -> str:
-    """The `split` or the `wait_all` that began a transaction which no trigger began."""
-    return row.phase if row.parent is None else row.parent.step
 
 
 def _start_of(program: Program, row: TransactionRow) -> tuple[str, list[str]] | None:
     """Where a transaction that no trigger began starts, and the steps whose data it has there."""
-    born = _born_at(row)
+    born = born_at(row)
     plan = program.plans.get(born)
     if not isinstance(plan, SplitPlan | GatherPlan):
         return None

@@ -15,7 +15,7 @@ from protocol.events import HitAccepted
 from protocol.events_redrive import RedriveAction
 from protocol.inputs import Hit, Redrive, Refused
 from protocol.program import Program
-from protocol.state import Lineage, Reply, State
+from protocol.state import Lineage, Reply, State, TransactionRow
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +28,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         delivered: whether it is taken as at the door; else it only goes along with data that stands already.
         version: the hash of the definition to run.
         transaction: what is resumed or rerun, or what the hit went to; 0 for none.
+        step: where it goes on.
     """
 
     id: int
@@ -37,6 +38,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     delivered: bool
     version: str
     transaction: int
+    step: str
 
 
 def item_of(state: State, action: RedriveAction, item: int, *, current: bool) -> Item:
@@ -52,10 +54,12 @@ def item_of(state: State, action: RedriveAction, item: int, *, current: bool) ->
             delivered=True,
             version=version,
             transaction=hit.transaction,
+            step=hit.step,
         )
     row = state.transaction(item)
     version = state.cycle(row.cycle).definition_hash if current else row.definition_hash
     delivered = action == "rerun" and row.trigger != 0
+    start = state.program(version).trigger if delivered else born_at(row)
     return Item(
         id=item,
         cycle=row.cycle,
@@ -64,7 +68,13 @@ def item_of(state: State, action: RedriveAction, item: int, *, current: bool) ->
         delivered=delivered,
         version=version,
         transaction=row.id,
+        step=row.step if action == "resume" else start,
     )
+
+
+def born_at(row: TransactionRow) -> str:
+    """The `split` or the `wait_all` that began a transaction which no trigger began."""
+    return row.phase if row.parent is None else row.parent.step
 
 
 def redrive_of(

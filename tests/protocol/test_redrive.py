@@ -55,7 +55,7 @@ def test_13_a_failed_transaction_resumes_at_its_failed_step_with_the_data_so_far
     call = story.calls()[-1]
     assert (call.transaction, call.step, call.request.body) == (new.id, "two", b'{"got":1}')
     assert (old.status, old.redriven) == ("failed", [new.id])
-    assert new.lineage == Lineage("o1", "resume", new.hit, old.id)
+    assert new.lineage == Lineage("o1", "resume", old.hit, old.id)
     story.answer({}, transaction=new.id)
     assert story.status() == ["failed", "completed"]
     assert [one.step for one in story.calls()] == ["one", "two", "two"]
