@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from protocol.cycle import decide
-from protocol.events import CallIntended, TransactionSplit
+from protocol.events import CallIntended, Origin, TransactionSplit
 from protocol.events_redrive import HitRedriven, RedriveOrdered
 from protocol.inputs import Hit, Ordered, OrderRedrive, Redriven, Refused
 from protocol.state import Lineage, TransactionRow
@@ -135,6 +135,25 @@ def test_13_a_key_is_kept_along_a_line_of_resumes_though_a_later_attempt_is_refu
     story.redrive("resume", latest(story).id, "o2")
     assert len({call.idempotency_key for call in story.calls()}) == 1
     assert len({call.transaction for call in story.calls()}) == 3
+
+
+def test_13_a_key_is_kept_when_a_crash_left_an_attempt_in_doubt() -> None:
+    """Sections 7 and 13: the attempt after the restart was refused, the one before it may have acted."""
+    story = begun(CALL, rules=RULES)
+    story.restart()
+    story.answer(None, 422)
+    story.redrive("resume", story.only().id)
+    assert len({call.idempotency_key for call in story.calls()}) == 1
+
+
+def test_13_the_current_definition_renders_a_kept_call_anew() -> None:
+    """Section 13: that is what it was asked for; the key stays, so a remote that honours it still acts once."""
+    story = begun(CALL, rules=RULES)
+    story.no_answer()
+    story.deploy(cycle("  t: {webhook: shop}\n" + CALL.replace("/1", "/new"), rules=RULES))
+    story.redrive("resume", story.only().id, current=True)
+    first, again = story.calls()
+    assert (again.idempotency_key, again.request.url) == (first.idempotency_key, "/new")
 
 
 def test_13_a_call_that_surely_was_not_sent_gets_a_new_key() -> None:
@@ -469,3 +488,62 @@ def test_12_what_is_redriven_is_metered_as_any_hit() -> None:
         HitRedriven,
         CallIntended,
     ]
+
+
+def test_13_a_rerun_with_a_current_definition_that_begins_elsewhere_is_refused() -> None:
+    """Section 13: the request belongs to another trigger, whether or not its step is still there."""
+    story = failed()
+    story.deploy(cycle("  u: {webhook: shop}\n" + TWO, rules=RULES))
+    assert "t does not begin transactions" in reason(story.redrive("rerun", story.only().id, current=True))
+    moved = "  u: {webhook: shop}\n" + CALL + "  t: {webhook: shop, match: {n: one.body.n}}\n"
+    story.deploy(cycle(moved, rules=RULES))
+    assert "t does not begin transactions" in reason(story.redrive("rerun", story.only().id, current=True))
+    assert "no webhook" in reason(redelivered_without_its_step())
+
+
+def redelivered_without_its_step() -> Any:
+    """A request for a step that no version has any more."""
+    story = failed()
+    story.deploy(cycle("  u: {webhook: shop}\n" + TWO, rules=RULES))
+    return story.redrive("redeliver", story.only().hit)
+
+
+def test_13_what_was_resumed_reruns_from_the_start_of_the_first() -> None:
+    """Section 13: its own first step was somewhere in the middle."""
+    story = failed(TWO, {"sku": "tea"})
+    story.redrive("resume", story.only().id)
+    story.answer(None, 422, transaction=latest(story).id)
+    story.redrive("rerun", latest(story).id, "o2")
+    assert latest(story).data["t"] == {"sku": "tea"}
+    assert story.calls()[-1].step == "one"
+
+
+def test_13_what_a_wait_all_began_reruns_after_it_also_when_it_was_resumed_before() -> None:
+    """Sections 9 and 13."""
+    story = begun(ITEMS, {"parts": [{"n": 1}]}, rules=RULES)
+    story.answer({}, transaction=latest(story).id)
+    for action, order in (("resume", "o1"), ("rerun", "o2")):
+        story.answer(None, 422, transaction=latest(story).id)
+        assert isinstance(story.redrive(action, latest(story).id, order), Redriven)  # type: ignore[arg-type]
+    assert [call.step for call in story.calls()] == ["work", "told", "told", "told"]
+    assert latest(story).data["all"] == {"count": 1}
+
+
+def test_13_the_bad_answer_of_the_old_call_is_no_data_of_the_resumed_step() -> None:
+    """Section 13: the data so far is that before the step."""
+    story = begun(CALL, rules=RULES)
+    story.answer({"why": "no"}, 422)
+    story.deploy(cycle("  t: {webhook: shop}\n" + CALL.replace("/1", "'{{ t.nothing }}'"), rules=RULES))
+    story.redrive("resume", story.only().id, current=True)
+    assert (latest(story).status, latest(story).data["one"]) == ("failed", {})
+
+
+def test_13_a_linked_request_is_delivered_again_without_an_answer_to_its_parent() -> None:
+    """Sections 8 and 13: the parent's step has had its answer; the depth of the chain goes along."""
+    story = Story(TARGET)
+    origin = Origin("c", 99, "ask", 1)
+    story.hit("t", {}, origin=origin, depth=3, delivery="c-99.ask.1")
+    story.answer(None, 422)
+    story.redrive("redeliver", story.only().hit)
+    hit = story.state.hit(latest(story).hit)
+    assert (hit.origin, hit.depth, latest(story).parent, latest(story).depth) == (None, 3, None, 3)
