@@ -32,9 +32,11 @@ from protocol.inputs import (
     Hit,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Receipt,
     Recover,
+    Redrive,
     Refused,
     ReplySettled,
     Settle,
@@ -44,6 +46,7 @@ from protocol.inputs import (
 )
 from protocol.outcomes import call_unknown, resend
 from protocol.program import GatherPlan
+from protocol.redrive import decide_redrive, fix_order
 from protocol.replies import answer_at_end
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver
 from protocol.state import HitRow, State, TransactionRow
@@ -98,6 +101,10 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             deliver(turn)
         case Aim():
             return aim(turn, given)
+        case OrderRedrive():
+            return fix_order(turn, given)
+        case Redrive():
+            return decide_redrive(turn, given)
     return None
 
 

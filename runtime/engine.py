@@ -34,8 +34,10 @@ from protocol.inputs import (
     Hit,
     Input,
     Recover,
+    Redrive,
     ReplySettled,
     Verdict,
+    body_bytes,
 )
 from protocol.outbox import (
     AnswerLink,
@@ -111,8 +113,8 @@ class Engine:
 
     # ------------------------------------------------------------------ entering
 
-    def accept(self, hit: Hit) -> Ticket:
-        """Take a hit in; its verdict comes once it is durable.
+    def accept(self, hit: Hit | Redrive) -> Ticket:
+        """Take a hit in, or an earlier one again; its verdict comes once it is durable.
 
         Raises:
             Overloaded: a bound of the backlog is reached; nothing was recorded.
@@ -124,7 +126,7 @@ class Engine:
             self.committer.full
             or self._store_full
             or len(self._inbox) >= settings.mailbox_items_max
-            or self._inbox_bytes + len(hit.body) > settings.mailbox_bytes_max
+            or self._inbox_bytes + body_bytes(hit) > settings.mailbox_bytes_max
             or self.state.running_count >= settings.running_max
             or len(self._waiters) >= REPLY_WAITERS_MAX
         ):
@@ -140,8 +142,7 @@ class Engine:
     def post(self, given: Input, ticket: Ticket | None = None) -> None:
         """Put an input into the mailbox. Inputs of our own making are bounded by the passes in progress."""
         self._inbox.append((given, ticket))
-        if isinstance(given, Hit):
-            self._inbox_bytes += len(given.body)
+        self._inbox_bytes += body_bytes(given)
         self._wake.set()
 
     # ------------------------------------------------------------------ running
@@ -209,8 +210,7 @@ class Engine:
                 await self._wake.wait()
             for _ in range(min(TURNS_AT_ONCE, len(self._inbox))):
                 given, ticket = self._inbox.popleft()
-                if isinstance(given, Hit):
-                    self._inbox_bytes -= len(given.body)
+                self._inbox_bytes -= body_bytes(given)
                 self._turn(given, ticket)
             self._measure()
             await trio.lowlevel.checkpoint()

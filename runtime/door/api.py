@@ -19,6 +19,7 @@ from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.openapi import QUERIES, add_openapi
 from runtime.door.parameters import BadParameters, Parameters
 from runtime.door.parking import add_parking
+from runtime.door.redrive import add_redrive
 from runtime.door.views import cycle_view, transaction_of, transaction_view
 from runtime.engine import Engine
 from runtime.metering import ROWS_MAX, month, usage_view
@@ -66,6 +67,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
     add_parking(app, door)
     add_journal(app, door)
     add_openapi(app)
+    add_redrive(app, door)
 
 
 def _refusal(door: Door) -> Response | None:

@@ -99,6 +99,14 @@ OPERATIONS = (
         takes=shapes.Aim,
         refusals=(400, 404, 409, 503),
     ),
+    Operation(
+        "post",
+        "/api/redrive",
+        "Redeliver hits, or resume or rerun transactions; or look at what that would do.",
+        shapes.RedriveReceipt,
+        takes=shapes.RedriveAsked,
+        refusals=(400, 409),
+    ),
     Operation("get", "/api/incidents", "Incidents.", shapes.Incidents, query=PAGE, refusals=(400,)),
     Operation("get", "/api/usage", "Tasks.", shapes.Usage, query=("cycle", "since", "until"), refusals=(400,)),
     Operation(

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from protocol.events_redrive import RedriveAction
 from protocol.fields import Fault
 from protocol.loading import CheckFault
 from protocol.state import CycleStatus, HitStatus, ReplyFate, TransactionStatus
@@ -57,6 +58,22 @@ class Summary(_Shape):
     reason: str | None
 
 
+class Lineage(_Shape):
+    """What something redrives, by which order."""
+
+    action: RedriveAction
+    order: str
+    hit: int | None
+    transaction: str | None
+
+
+class Again(_Shape):
+    """A hit that was an earlier one again, and where that went."""
+
+    hit: int
+    transaction: str | None
+
+
 class Pass(_Shape):
     """One pass of a transaction, by the hit that began it; 0 while that waits for its turn."""
 
@@ -69,6 +86,8 @@ class Pass(_Shape):
     ambiguous: list[str]
     reply: int | None
     fate: ReplyFate
+    redrives: Lineage | None
+    redriven: list[Again]
 
 
 class Call(_Shape):
@@ -125,6 +144,8 @@ class Transaction(Summary):
     call: Call | None
     parent: str | None
     children: list[str]
+    redrives: Lineage | None
+    redriven: list[str]
     incidents: list[Incident]
     events: list[list[int]]
 
@@ -173,6 +194,46 @@ class Aim(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a parked hit belongs."""
 
     transaction: str
+
+
+class RedriveAsked(Struct, frozen=True, kw_only=True):
+    """What to redrive: a set chosen by a filter or by ids, under an order's name, which acts on an item once."""
+
+    action: RedriveAction
+    filter: dict[str, str] = {}
+    ids: list[int | str] = []
+    definition: Literal["original", "current"] = "original"
+    preview: bool = False
+    again: bool = False
+    order: str = ""
+    limit: int = 500
+    after: int | None = None
+
+
+class RedriveTold(_Shape):
+    """What became of one item, or would become of it."""
+
+    item: int | str
+    outcome: Literal["done", "already", "refused", "possible"]
+    step: str
+    hit: int | None
+    transaction: str | None
+    reason: str | None
+
+
+class RedriveReceipt(_Shape):
+    """What an order did, or would do; `next` is where its next page goes on."""
+
+    order: str | None
+    action: RedriveAction
+    definition: Literal["original", "current"]
+    preview: bool
+    done: int
+    already: int
+    refused: int
+    possible: int
+    items: list[RedriveTold]
+    next: int | None
 
 
 class Used(_Shape):

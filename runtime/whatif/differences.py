@@ -13,6 +13,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from protocol import events as e
+from protocol.events_redrive import CallWithheld, TransactionResumed
 from protocol.program import RespondPlan
 from protocol.state import State, transaction_name
 from runtime.masking import Hidden
@@ -121,7 +122,9 @@ class Ledger:
         match event:
             case e.TransactionStarted(hit=hit):
                 return [("hit", hit), ("transaction", seq)]
-            case e.TransactionSplit() | e.GatheringEnded():
+            case TransactionResumed(hit=hit) if hit:
+                return [("hit", hit), ("transaction", seq)]
+            case e.TransactionSplit() | e.GatheringEnded() | TransactionResumed():
                 return [("transaction", seq)]
             case e.HitMatched(hit=hit) | e.HitParked(hit=hit) | e.HitExpired(hit=hit):
                 return [("hit", hit)]
@@ -279,13 +282,17 @@ def essence(fact: Fact) -> Any:
             return reason, tuple(key)
         case e.IncidentRaised(kind=kind, message=message, level=level):
             return kind, message, level
+        case CallWithheld(request=request):
+            return request.method, request.url, request.body
+        case TransactionResumed(step=step, action=action):
+            return action, step
         case e.TransactionSplit(item=item, step=step):
             return step, item
         case _:
             return type(fact)
 
 
-_BEGUN_BY_STEP = (e.TransactionSplit, e.GatheringEnded)
+_BEGUN_BY_STEP = (e.TransactionSplit, e.GatheringEnded, TransactionResumed)
 _KINDS: dict[type[Any], str] = {
     e.HitMatched: "place",
     e.HitParked: "place",
@@ -293,6 +300,8 @@ _KINDS: dict[type[Any], str] = {
     e.TransactionStarted: "begun",
     e.TransactionSplit: "begun",
     e.GatheringEnded: "begun",
+    TransactionResumed: "begun",
+    CallWithheld: "withheld call",
     e.DecisionTaken: "branch",
     e.HoldExpired: "branch",
     e.CallIntended: "call",

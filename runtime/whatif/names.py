@@ -3,6 +3,7 @@
 from collections import deque
 
 from protocol import events as e
+from protocol.events_redrive import TransactionResumed
 
 Name = tuple[object, ...]
 
@@ -56,5 +57,7 @@ def _name(event: e.AnyEvent) -> Name | None:
             return parent, step, index
         case e.GatheringEnded(cycle=cycle, step=step):
             return cycle, step
+        case TransactionResumed(transaction=transaction, order=order):
+            return order, transaction
         case _:
             return None

@@ -5,11 +5,14 @@ state before it. Turns that carry on what others left over (`Continue`, `Deliver
 follow from the state, so they count with the turn before them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
 from protocol import events as e
+from protocol.events_redrive import HitRedriven, RedriveAction, RedriveOrdered, TransactionResumed
 from protocol.evolve import evolve
 from protocol.inputs import (
     Aim,
@@ -18,6 +21,7 @@ from protocol.inputs import (
     Deploy,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Recover,
     ReplySettled,
@@ -28,6 +32,8 @@ from protocol.inputs import (
 )
 from protocol.program import SCRIPT
 from protocol.state import State, TransactionRow
+
+AHEAD = 3  # Events that are looked at before the one that is read: of a redrive, what its request began.
 
 Pass = tuple[int, int]
 """A pass by what began it: its hit, and how many holds expired since. So a pass of the draft finds its own in the
@@ -58,7 +64,19 @@ class Ended(Struct, frozen=True):
     outcome: CallAnswer | CallFailure | ScriptResult
 
 
-Given = Came | CameAgain | Ended | Input
+class Redrives(Struct, frozen=True):
+    """An item that an order redrove; `came` is the request behind it, if there is one."""
+
+    cycle: str
+    at: int
+    order: str
+    action: RedriveAction
+    item: int
+    current: bool  # Whether it ran the current version, and not the one of the time.
+    came: Came | None
+
+
+Given = Came | CameAgain | Ended | Redrives | Input
 
 
 class RecordedTurn(Struct, frozen=True):
@@ -95,11 +113,12 @@ class Record:
 
     def turns(self, events: Iterable[tuple[int, e.AnyEvent]]) -> Iterator[RecordedTurn]:
         """Each turn, before its events are folded; they are when the next one is asked for."""
-        ahead = iter(events)
-        following = next(ahead, None)
-        while following is not None:
-            (seq, event), following = following, next(ahead, None)
-            given = self._cause(seq, event, None if following is None else following[1])
+        source = iter(events)
+        ahead = deque(islice(source, AHEAD))
+        while ahead:
+            seq, event = ahead.popleft()
+            ahead.extend(islice(source, 1))
+            given = self._cause(seq, event, [one for _, one in ahead])
             if given is not None or isinstance(event, e.WriterStarted):
                 yield RecordedTurn(seq, event.at, given)
             evolve(self.state, event, seq)
@@ -107,15 +126,34 @@ class Record:
             if not isinstance(event, e.HitMatched):
                 self._holding = event.transaction if isinstance(event, e.TransactionHeld) else 0
 
-    def _cause(self, seq: int, event: e.AnyEvent, following: e.AnyEvent | None) -> Given | None:
+    def _cause(self, seq: int, event: e.AnyEvent, ahead: Sequence[e.AnyEvent]) -> Given | None:
         if isinstance(event, e.CycleStopping | e.CycleStopped | e.TransactionStopped | e.TransactionFailed):
-            return self._stop(event, following)
-        given = self._work(seq, event) or self._order(event)
+            return self._stop(event, ahead[0] if ahead else None)
+        given = self._redrive(seq, event, ahead) or self._work(seq, event) or self._order(event)
         if given is not None:
             self._failed, self._stopping = 0, ""
             if isinstance(event, e.CallFailed | e.CallSettled):
                 self._failed = event.transaction
         return given
+
+    def _redrive(self, seq: int, event: e.AnyEvent, ahead: Sequence[e.AnyEvent]) -> Redrives | None:
+        """One item of an order: a request that says so right behind it, or a transaction that goes on without one."""
+        again: HitRedriven | TransactionResumed
+        came: Came | None = None
+        match event:
+            case e.HitAccepted() if ahead and isinstance(ahead[0], HitRedriven):
+                again = ahead[0]
+                began = ahead[1] if len(ahead) > 1 else None
+                item = again.original if again.action == "redeliver" else again.transaction
+                version = getattr(began, "definition_hash", "")
+                came = Came(seq, event)
+            case TransactionResumed(hit=0):
+                again, item, version = event, event.transaction, event.definition_hash
+            case _:
+                return None
+        old = None if again.action == "redeliver" else self.state.transaction(item)
+        current = old is not None and old.definition_hash != version
+        return Redrives(event.cycle, event.at, again.order, again.action, item, current, came)
 
     def _work(self, seq: int, event: e.AnyEvent) -> Given | None:
         """What requests, remotes and time bring."""
@@ -157,6 +195,9 @@ class Record:
     def _order(self, event: e.AnyEvent) -> Input | None:
         """What people, deploys and restarts bring."""
         match event:
+            case RedriveOrdered(at=at):
+                fixed = (event.order, event.page, event.action, event.digest, tuple(event.items), event.after)
+                return OrderRedrive("", at, *fixed)
             case e.CycleDeployed(cycle=cycle, at=at):
                 return Deploy(cycle, at, event.definition, event.hash, event.identifiers)
             case e.CycleStarted(cycle=cycle, at=at):

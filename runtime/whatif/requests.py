@@ -15,11 +15,12 @@ from protocol.admission import Incoming, admit
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Refused, Resumed, Verdict
 from protocol.outbox import awaits_reply
 from protocol.program import WebhookPlan
+from protocol.redrive_items import item_of, redrive_of
 from protocol.state import OpenCall, Reply, TransactionRow
 from protocol.verdicts import first_verdict, verdict_reply
 from runtime.store import StoredState
 from runtime.whatif.differences import Ledger
-from runtime.whatif.record import Came, CameAgain, Ended, pass_of
+from runtime.whatif.record import Came, CameAgain, Ended, Redrives, pass_of
 from runtime.whatif.shadow import Shadow
 from runtime.whatif.views import Refusal
 
@@ -72,6 +73,23 @@ class Requests:
         if ours is None or theirs is None or ours.step.dedupe != theirs.step.dedupe:
             request = _incoming(self._original(given.hit), given.event.at)
             self._request(self._shadow.names.next_free(), cycle, before.step, request)
+
+    def redriven(self, given: Redrives) -> None:
+        """An item that an order of the record redrove, as the draft has it now."""
+        state = self._shadow.state
+        came = given.came
+        number = self._shadow.names.next_free() if came is None else came.hit
+        step = "" if came is None else came.event.step
+        try:
+            item = item_of(state, given.action, given.item, current=given.current)
+            event = None if came is None else came.event
+            order, action = given.order, given.action
+            redrive = redrive_of(state, item, event, given.at, order=order, action=action, again=True)
+            verdict: Verdict = redrive if isinstance(redrive, Refused) else self._shadow.run(redrive, number)
+        except KeyError:
+            verdict = Refused(404, "Nothing to redrive", f"the draft has no item {given.item}")
+        if isinstance(verdict, Refused):
+            self._refused(Refusal(number, given.cycle, step, verdict.status, verdict.title, verdict.detail))
 
     def _request(self, number: int, cycle: str, step: str, request: Incoming) -> Reply | Verdict:
         """A request comes to a webhook of the draft: the answer that refuses it, or the verdict on it."""

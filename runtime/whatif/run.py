@@ -17,7 +17,7 @@ from protocol.loading import encode_definition
 from runtime.masking import Hidden
 from runtime.store import Database, StoredState
 from runtime.whatif.differences import Changed, Ledger
-from runtime.whatif.record import Came, CameAgain, Ended, Record, RecordedTurn
+from runtime.whatif.record import Came, CameAgain, Ended, Record, RecordedTurn, Redrives
 from runtime.whatif.requests import Requests
 from runtime.whatif.shadow import Shadow
 
@@ -190,6 +190,9 @@ class _WhatIf:
             case CameAgain():
                 self._hits += 1
                 self._requests.came_again(given)
+            case Redrives():
+                self._hits += 1
+                self._requests.redriven(given)
             case Ended() | None:
                 pass  # It is for a call that is open already, or will be.
             case Deploy(cycle=cycle) if cycle in self._drafts:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from protocol import events as e
 from protocol.cycle import decide
+from protocol.events_redrive import TransactionResumed
 from protocol.evolve import evolve
 from protocol.inputs import (
     Aim,
@@ -42,6 +43,8 @@ from runtime.whatif.record import Ended, Pass, pass_of
 
 NEVER = 2**62  # The due time of a pass that stopped for want of an answer: it waits, cold, and never goes on.
 WAITING = ("new", "queued", "parked", "collected")  # Of hits whose pass is still to come.
+
+BEGINNINGS = (e.TransactionStarted, e.TransactionSplit, e.GatheringEnded, TransactionResumed)
 
 Due = tuple[int, str, int]
 """An instant, what it is for (`hit` or `transaction`), and the number of that."""
@@ -96,7 +99,7 @@ class Shadow:
 
     def _touch(self, seq: int, event: e.AnyEvent) -> None:
         self._cycles[event.cycle] = None
-        if isinstance(event, e.TransactionStarted | e.TransactionSplit | e.GatheringEnded):
+        if isinstance(event, BEGINNINGS):
             self.touch("transaction", seq)
         if transaction := getattr(event, "transaction", 0):
             self.touch("transaction", transaction)

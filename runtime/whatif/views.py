@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from protocol import events as e
+from protocol.events_redrive import CallWithheld, TransactionResumed
 from protocol.state import transaction_name
 from runtime.masking import Hidden
 
@@ -42,6 +43,11 @@ def shown(seq: int, fact: e.AnyEvent | Refusal, hidden: Hidden) -> dict[str, Any
             return {"place": "begins", "transaction": transaction_name(cycle, seq)}
         case e.TransactionSplit(cycle=cycle, transaction=parent, step=step, item=item):
             return {"parent": transaction_name(cycle, parent), "item": hidden.item(step, item)}
+        case TransactionResumed(cycle=cycle, transaction=old, action=action, step=step):
+            return {"place": "goes on", "action": action, "of": transaction_name(cycle, old), "at": step}
+        case CallWithheld(step=step, request=request):
+            said = hidden.request(step, request)
+            return {name: said[name] for name in ("connector", "method", "url", "headers", "body")}
         case e.GatheringEnded(step=step, count=count):
             return {"gathered": count, "at": step}
         case e.DecisionTaken(target=target) | e.HoldExpired(target=target):

@@ -7,7 +7,8 @@ written are never written again.
 from collections.abc import Callable
 
 from protocol.events import WriterStarted
-from protocol.inputs import Accepted, Hit, Parked, ReplySettled, Settle
+from protocol.events_redrive import RedriveAction
+from protocol.inputs import Accepted, Hit, OrderRedrive, Parked, ReplySettled, Settle
 from protocol.outbox import AnswerLink
 from tests.protocol.story import Story, cycle
 
@@ -143,4 +144,20 @@ def _lists(story: Story) -> None:
     story.answer({"ok": True}, transaction=_latest(story))
 
 
-STORIES: dict[str, Callable[[], Story]] = {"first": first}
+def redriven() -> Story:
+    """An order of three: a request delivered again, a run from the start, and one that goes on at an unknown call."""
+    story = Story(ORDERS, QUOTES)
+    for order in ("B1", "B2", "B3"):
+        story.hit("placed", {"id": order, "total": 11})
+        story.no_answer(transaction=_latest(story))
+    first, second, third = sorted(story.state.transactions)
+    ids = {"redeliver": (story.state.transaction(first).hit,), "rerun": (second,), "resume": (third,)}
+    actions: tuple[RedriveAction, ...] = ("redeliver", "rerun", "resume")
+    for action in actions:
+        story.put(OrderRedrive("", story.at, f"o-{action}", "", action, "digest", ids[action]))
+        story.redrive(action, *ids[action], f"o-{action}")
+    story.put(Settle("orders", story.at, _latest(story), "done"))
+    return story
+
+
+STORIES: dict[str, Callable[[], Story]] = {"first": first, "redriven": redriven}

@@ -171,6 +171,16 @@ async def test_15_failed_transactions_are_found_by_the_value_they_had_reached(tm
         assert await found("3") == [], "it never came to its hold"
 
 
+async def test_13_a_receipt_has_the_shape_that_its_description_gives(tmp_path: Path) -> None:
+    """Section 13: a preview and an order alike; a set by value is looked up by the index."""
+    async with calling(tmp_path) as caller:
+        for body in ({"preview": True}, {"order": "o1"}, {"order": "o2", "filter": {"value": "3"}}):
+            asked = {"action": "resume", "filter": {"status": "failed"}, **body}
+            found = await caller.json("/api/redrive", 200, "POST", asked)
+            assert msgspec.convert(found, shapes.RedriveReceipt).action == "resume"
+            msgspec.convert(asked, shapes.RedriveAsked)
+
+
 async def test_6_5_a_parked_hit_is_listed_and_aimed_by_hand(tmp_path: Path) -> None:
     """6.5: the receipt names both; what can not be is refused with the reason."""
     async with calling(tmp_path) as caller:
