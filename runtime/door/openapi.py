@@ -31,7 +31,7 @@ PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
 PLACES = {
     "identifier": "The webhook's identifier, as `cyclewright urls` prints it.",
     "name": "The name of a cycle or a transaction; of a status URL, its hit and signature.",
-    "order": "`start`, `stop` or `finish`.",
+    "order": "`start`, `stop`, `finish` or `run-once`.",
     "action": "`resend`, `done` or `fail`.",
     "hit": "The number of a hit.",
 }
@@ -72,7 +72,13 @@ OPERATIONS = (
     Operation("get", "/api/openapi.json", "This document."),
     Operation("get", "/api/cycles", "All cycles.", shapes.Cycles),
     Operation("get", "/api/cycles/{name}", "One cycle.", shapes.Cycle, refusals=(404,)),
-    Operation("post", "/api/cycles/{name}/{order}", "Start, stop or finish a cycle.", Receipt, refusals=(404,)),
+    Operation(
+        "post",
+        "/api/cycles/{name}/{order}",
+        "Start, stop or finish a cycle, or let it run once.",
+        Receipt,
+        refusals=(404, 409),
+    ),
     Operation("post", "/api/deploy", "Read the project again.", shapes.Deployed, refusals=(422,)),
     Operation(
         "get",

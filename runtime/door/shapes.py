@@ -166,6 +166,7 @@ class Cycle(_Shape):
 
     cycle: str
     status: CycleStatus
+    once: Literal["waiting", "running"] | None
     hash: str
     counts: Counts
     webhooks: dict[str, str]

@@ -57,6 +57,8 @@ def _name(event: e.AnyEvent) -> Name | None:
             return parent, step, index
         case e.GatheringEnded(cycle=cycle, step=step):
             return cycle, step
+        case e.CycleOnceTaken(cycle=cycle, hit=hit):
+            return "once", cycle, hit
         case TransactionResumed(transaction=transaction, order=order):
             return order, transaction
         case _:

@@ -25,6 +25,7 @@ from protocol.inputs import (
     ParkDue,
     Recover,
     ReplySettled,
+    RunOnce,
     ScriptResult,
     Settle,
     Start,
@@ -106,6 +107,7 @@ class Record:
     def __init__(self, state: State, saw: Callable[[int, e.AnyEvent], None]) -> None:
         self.state = state
         self._saw = saw
+        self._before: e.AnyEvent | None = None
         self._holding = 0  # The transaction that reached a hold just now, and takes what is parked there.
         self._failed = 0  # The transaction whose call failed, or was settled by a person, in this turn.
         self._stopping = ""  # The cycle whose passes an order to stop ends in this turn.
@@ -123,6 +125,7 @@ class Record:
                 yield RecordedTurn(seq, event.at, given)
             evolve(self.state, event, seq)
             self._saw(seq, event)
+            self._before = event
             if not isinstance(event, e.HitMatched):
                 self._holding = event.transaction if isinstance(event, e.TransactionHeld) else 0
 
@@ -143,7 +146,7 @@ class Record:
         match event:
             case e.HitAccepted() if ahead and isinstance(ahead[0], HitRedriven):
                 again = ahead[0]
-                began = ahead[1] if len(ahead) > 1 else None
+                began = next((one for one in ahead[1:] if hasattr(one, "definition_hash")), None)
                 item = again.original if again.action == "redeliver" else again.transaction
                 version = getattr(began, "definition_hash", "")
                 came = Came(seq, event)
@@ -203,6 +206,10 @@ class Record:
             case e.CycleStarted(cycle=cycle, at=at):
                 self._broken.discard(cycle)
                 return Start(cycle, at)
+            case e.CycleOnce(cycle=cycle, at=at):
+                return RunOnce(cycle, at)
+            case e.CycleOnceTaken(cycle=cycle, at=at, hit=hit) if self._is_ordered_again(hit):
+                return RunOnce(cycle, at)
             case e.CallSettled(cycle=cycle, at=at):
                 return Settle(cycle, at, event.transaction, event.action)
             case e.HitMatched(cycle=cycle, at=at, hit=hit, transaction=transaction) if self._is_aimed(event):
@@ -217,6 +224,10 @@ class Record:
                 return ReplySettled(cycle, at, event.hit, fate)
             case _:
                 return None
+
+    def _is_ordered_again(self, hit: int) -> bool:
+        """Whether a kept request is taken by an order to run once that did not have to be recorded a second time."""
+        return self.state.hit(hit).status == "collected" and not isinstance(self._before, e.CycleOnce)
 
     def _is_aimed(self, event: e.HitMatched) -> bool:
         """Whether a person gave a parked hit its place, as against a transaction that came to its step."""
@@ -246,6 +257,8 @@ class Record:
                 return Stop(cycle, at, "stop")
             case e.CycleStopped(mode=mode):
                 self._broken.discard(cycle)
+                if self.state.cycle(cycle).status == "stopped":  # It waited to run once.
+                    return Stop(cycle, at, mode)
                 return Stop(cycle, at, "stop") if mode == "stop" and ordered else None
             case _:
                 return None

@@ -27,6 +27,7 @@ from protocol.inputs import (
     ParkDue,
     Recover,
     ReplySettled,
+    RunOnce,
     ScriptResult,
     Settle,
     Start,
@@ -154,7 +155,7 @@ class Shadow:
                 return self.row(self.state, number) is not None
             case ParkDue(hit=number) | ReplySettled(hit=number) | Recover(hits=(number,)):
                 return self.hit(self.state, number) is not None
-            case Start(cycle=cycle) | Stop(cycle=cycle):
+            case Start(cycle=cycle) | Stop(cycle=cycle) | RunOnce(cycle=cycle):
                 return cycle in {row.name for row in self.state.cycles()}
             case _:
                 return True

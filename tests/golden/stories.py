@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from protocol.events import WriterStarted
 from protocol.events_redrive import RedriveAction
-from protocol.inputs import Accepted, Hit, OrderRedrive, Parked, ReplySettled, Settle
+from protocol.inputs import Accepted, Hit, OrderRedrive, Parked, ReplySettled, RunOnce, Settle
 from protocol.outbox import AnswerLink
 from tests.protocol.story import Story, cycle
 
@@ -160,4 +160,17 @@ def redriven() -> Story:
     return story
 
 
-STORIES: dict[str, Callable[[], Story]] = {"first": first, "redriven": redriven}
+def moved() -> Story:
+    """A held transaction moves to another version at its next pass; a stopped cycle runs one request."""
+    story = Story(ORDERS, QUOTES)
+    story.hit("placed", {"id": "C1"})
+    story.answer({"job": 7})
+    story.deploy(ORDERS.replace("pause: {delay: 5 minutes}", "pause: {delay: 6 minutes}"))
+    story.hit("changed", {"job": 7, "status": "Picked"})
+    story.stop(cycle="quotes")
+    story.put(RunOnce("quotes", story.at))
+    story.hit("asked", {"n": 4}, cycle="quotes")
+    return story
+
+
+STORIES: dict[str, Callable[[], Story]] = {"first": first, "redriven": redriven, "moved": moved}
