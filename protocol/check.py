@@ -21,12 +21,12 @@ from protocol.definition import (
     MethodFields,
     RespondStep,
     Retry,
-    ScriptStep,
     SplitStep,
     Step,
     WaitAllStep,
     WaitUntilStep,
     WebhookStep,
+    functions,
 )
 from protocol.duration import parse_duration
 from protocol.expression import ExpressionError, compile_expression, compile_template
@@ -111,11 +111,11 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
 def _scripts(loaded: Loaded, modules: Collection[str]) -> Found:
     for draft in loaded.drafts:
         for name, step in draft.definition.steps.items():
-            if isinstance(step, ScriptStep):
-                module = step.script.partition(":")[0]
+            for key, function in functions(step).items():
+                module = function.partition(":")[0]
                 if module not in modules:
                     rule = "names no Python module of this project"
-                    yield draft.place.fault(("steps", name, "script"), rule, module, _near(module, list(modules)))
+                    yield draft.place.fault(("steps", name, key), rule, module, _near(module, list(modules)))
 
 
 def _near(name: str, known: Sequence[str]) -> str:

@@ -30,7 +30,8 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
 class Request(Struct, frozen=True, array_like=True, gc=False):
     """One outbound request as the step rendered it; the connector's secrets are added when it is sent.
 
-    A script leaves the process like a call: its method is `SCRIPT`, and its url the name of the function.
+    A script leaves the process like a call: its method is `SCRIPT`, or `HOOK` for an `after_webhook`, and its url the
+    name of the function.
     """
 
     connector: str
@@ -83,7 +84,7 @@ class CycleStopped(Event, frozen=True, array_like=True, gc=False, tag=5):
 
 
 class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
-    """A request to a webhook is ours from now on; its bytes are kept as they came."""
+    """A request to a webhook is ours from now on; its bytes are kept as they came, or as its script left them."""
 
     step: str
     method: str
@@ -97,6 +98,7 @@ class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     depth: int
     origin: Origin | None = None
     answer_by: int = 0  # When the caller stops waiting for an answer.
+    script: str = ""  # The `before_webhook` that let it pass.
 
 
 class HitDuplicated(Event, frozen=True, array_like=True, gc=False, tag=11):
@@ -365,7 +367,7 @@ AnyEvent = (
     | IncidentRaised
 )
 
-SCHEMA = 2  # Of the event set; grows when an event is added.
+SCHEMA = 3  # Of the event set; grows when an event is added.
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

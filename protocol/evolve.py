@@ -25,7 +25,7 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
-from protocol.program import RespondPlan
+from protocol.program import HOOK, RespondPlan
 from protocol.state import (
     CycleRow,
     DefinitionRow,
@@ -136,7 +136,8 @@ def _drop_after(state: State, row: TransactionRow, step: str) -> None:
 def _step_completed(state: State, event: e.StepCompleted, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.data.get(event.step)
-    row.data[event.step] = {**before, **event.data} if before and row.call is not None else event.data
+    answered = row.call is not None and row.call.request.method != HOOK
+    row.data[event.step] = {**before, **event.data} if before and answered else event.data
     row.call = None
     row.step = event.target
     state.save(row)
@@ -262,7 +263,8 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
     if before is not None:
         row.call.failures, row.call.refusals = before.failures, before.refusals
-    row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
+    if event.request.method != HOOK:  # Which is given the data that its step has, and gives it anew.
+        row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
     if event.link is None:
         count_task(state, event, event.step)
     _move(state, row, "running")

@@ -14,17 +14,21 @@ def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
     """Record an incident and do what the step's `on_error` says: go on, or fail the transaction.
 
     A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps
-    that only its request may run.
+    that only its request may run. Where its `after_webhook` failed, its request has come: the data stays as it is.
     """
     step = row.step
     plan = turn.program(row).plans[step]
     turn.incident(row.id, step, kind, message)
-    if isinstance(plan, WebhookPlan) or plan.policy != "ignore":
-        if not isinstance(plan, WebhookPlan) and plan.policy == "stop_cycle":
+    came = row.call is not None
+    if isinstance(plan, WebhookPlan) and not came:
+        fail(turn, row, f"{kind}: {message}")
+    elif plan.policy != "ignore":
+        if plan.policy == "stop_cycle":
             _stop_cycle(turn, row.cycle)
         fail(turn, row, f"{kind}: {message}")
-        return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
+    else:
+        data = row.data[step] if isinstance(plan, WebhookPlan) else {}
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
 
 
 def _stop_cycle(turn: Turn, cycle: str) -> None:

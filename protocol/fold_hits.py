@@ -36,6 +36,8 @@ def hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
     )
     state.save(row)
     count_task(state, event, event.step)
+    if event.script:
+        count_task(state, event, event.step)
     if event.delivery:
         state.file("delivery", (event.cycle, event.step, event.delivery), seq)
 

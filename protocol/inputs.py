@@ -11,7 +11,8 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     """A request that reached a webhook, read and checked against the step's contract.
 
     `key` are the canonical values of the step's `match`, empty for a trigger. `delivery` is "" when the
-    sender gave no name for it.
+    sender gave no name for it. `script` is the `before_webhook` that let it pass; a `repeat` was put to none, since its
+    delivery was accepted before, and is nothing but that.
     """
 
     cycle: str
@@ -31,6 +32,8 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
     answer_by: int = 0
+    script: str = ""
+    repeat: bool = False
 
 
 class CallAnswer(Struct, frozen=True, gc=False):

@@ -30,7 +30,7 @@ from protocol.inputs import (
     Resumed,
     Verdict,
 )
-from protocol.program import SCRIPT
+from protocol.program import HOOK, SCRIPT
 from protocol.state import HitRow, Reply, State
 from protocol.turn import Decision, scope
 from protocol.verdicts import EXPIRED, verdict_reply
@@ -86,7 +86,7 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
         match event:
             case CallIntended():
                 row = state.transaction(event.transaction)
-                data = deepcopy(scope(state, row)) if event.request.method == SCRIPT else None
+                data = deepcopy(scope(state, row)) if event.request.method in (SCRIPT, HOOK) else None
                 effects.append(PerformCall(event, row.number, row.depth, data))
             case ReplyBuilt():
                 effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)

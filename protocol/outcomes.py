@@ -2,23 +2,59 @@
 
 from typing import Any, Literal
 
+from msgspec import UNSET
+
 from protocol.answers import problem
+from protocol.definition import END
 from protocol.duration import SECOND_NS
-from protocol.events import CallAnswered, CallIntended, CallUnknown, StepCompleted, WaitStarted
-from protocol.failures import step_failed
+from protocol.events import CallAnswered, CallFailed, CallIntended, CallUnknown, StepCompleted, WaitStarted
+from protocol.failures import fail, step_failed
+from protocol.hooks import MESSAGE_MAX, BadWord, after_word, rejection
 from protocol.inputs import CallAnswer
-from protocol.program import CallPlan, ScriptPlan
+from protocol.program import CallPlan, ScriptPlan, WebhookPlan
 from protocol.replies import answer_at_end, tell
 from protocol.retry import retry_after
 from protocol.state import TransactionRow, transaction_name
 from protocol.turn import Turn
 
 
+def attempt_failed(turn: Turn, row: TransactionRow, phase: Literal["connect", "sent"], kind: str, reason: str) -> None:
+    """An attempt brought no answer."""
+    call = row.call
+    assert call is not None, "only an open call fails"
+    turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
+    call_failed(turn, row, kind, reason)
+
+
+def hook_ended(turn: Turn, row: TransactionRow, result: dict[str, Any]) -> None:
+    """An `after_webhook` returned: the data of its step is what it says, or nothing more runs."""
+    step, plan = row.step, turn.program(row).plans[row.step]
+    try:
+        word = after_word(result)
+        reject = None if word.reject is UNSET else rejection(word.reject)
+    except BadWord as fault:
+        attempt_failed(turn, row, "sent", "script_failed", str(fault))
+        return
+    if reject is not None:
+        turn.incident(row.id, step, "rejected", reject.message)
+        hit = turn.caller(row)
+        if hit is not None and hit.wants_reply and hit.reply is None and not hit.parked:
+            name = transaction_name(row.cycle, row.id)
+            tell(turn, row, hit, problem(reject.status, "Rejected", reject.message, step=step, transaction=name))
+        fail(turn, row, f"rejected: {reject.message}")
+    elif isinstance(word.filter, str):
+        turn.incident(row.id, step, "filtered", word.filter[:MESSAGE_MAX], "info")
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, row.data[step], END))
+    else:
+        data = row.data[step] if word.data is UNSET else word.data
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
+
+
 def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
     """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
     call, plan = row.call, turn.program(row).plans[row.step]
     assert call is not None, "only an open call fails"
-    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
+    assert isinstance(plan, CallPlan | ScriptPlan | WebhookPlan), "only these have an open call"
     if call.failures < len(plan.gaps):
         turn.incident(row.id, row.step, kind, message, "warning")
         put_off(turn, row, turn.at + plan.gaps[call.failures], "retry")
@@ -83,8 +119,8 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
     if call is None or call.unknown:
         return
     plan = turn.program(row).plans[call.step]
-    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
-    waits = not plan.safe_to_repeat and call.link is None
+    assert isinstance(plan, CallPlan | ScriptPlan | WebhookPlan), "only these have an open call"
+    waits = not (isinstance(plan, WebhookPlan) or plan.safe_to_repeat) and call.link is None
     turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
     if waits:
         turn.incident(row.id, call.step, "unknown_outcome", "a person must say whether the call took effect")

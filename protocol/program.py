@@ -39,6 +39,7 @@ SCOPE_NAMES = ("vars", "cycle", "transaction", "hit", "last_success")
 COLLECTED_NS = parse_duration("24 hours")  # A hit for a stopped cycle waits a day, as the contract promises.
 RETRY_GAPS_NS = tuple(minutes * UNITS_NS["minute"] for minutes in (5, 35, 95, 275, 635))
 SCRIPT = "SCRIPT"  # The method of a call that a function of the project answers.
+HOOK = "HOOK"  # The same of an `after_webhook`, which is given the data of its own step and says what becomes of it.
 SCRIPT_NS = 60 * UNITS_NS["second"]  # A script may take; longer work belongs behind an HTTP call of its own.
 LINK_PREFIX = "cycle:"
 MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
@@ -68,6 +69,8 @@ class WebhookPlan(Struct, frozen=True):
     window: int
     on_timeout: str  # A step, `end` or `fail`.
     answers: bool  # Whether a pass from here can reach a respond before it holds.
+    policy: Policy  # Of what happens to the data of a request; a hold that can not be reached always fails.
+    gaps: tuple[int, ...]
     after: str
 
     def key(self, data: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -202,7 +205,9 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
         policy: Policy = "retry" if isinstance(said_policy, Retry) else said_policy
         match step:
             case WebhookStep():
-                plans[name] = _webhook(step, names, after, flows.resolve, answers=name in flows.answers)
+                gaps = _gaps(said_policy)
+                answers = name in flows.answers
+                plans[name] = _webhook(step, names, after, policy, gaps, flows.resolve, answers=answers)
             case CallStep():
                 gaps = _gaps(said_policy)
                 plans[name] = _call(step, definition.connectors[step.connector], names, after, policy, gaps)
@@ -235,7 +240,14 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
 
 
 def _webhook(
-    step: WebhookStep, names: frozenset[str], after: str, resolve: Mapping[str, str], *, answers: bool
+    step: WebhookStep,
+    names: frozenset[str],
+    after: str,
+    policy: Policy,
+    gaps: tuple[int, ...],
+    resolve: Mapping[str, str],
+    *,
+    answers: bool,
 ) -> WebhookPlan:
     contract = Contract(step.fields)
     pairs = tuple(
@@ -257,6 +269,8 @@ def _webhook(
         0 if step.dedupe == "off" else parse_duration(step.dedupe.window),
         resolve.get(step.on_timeout, step.on_timeout),
         answers,
+        policy,
+        gaps,
         after,
     )
 

@@ -8,7 +8,7 @@
 from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitMatched, HitParked, TransactionStarted
 from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Parked, Refused, Resumed, Verdict
 from protocol.program import COLLECTED_NS, WebhookPlan
-from protocol.state import HitRow, TransactionRow, transaction_name
+from protocol.state import HitRow, State, TransactionRow, transaction_name
 from protocol.transaction import begin_pass, hit_data, run
 from protocol.turn import TURN_PASSES, Turn
 
@@ -21,10 +21,11 @@ QUEUE_MAX = 10_000  # Hits that wait behind one transaction's pass, or for one v
 def decide_hit(turn: Turn, hit: Hit) -> Verdict:
     """What becomes of a new request."""
     cycle = turn.state.cycle(hit.cycle)
-    if hit.delivery:
-        before = turn.state.find_latest("delivery", (hit.cycle, hit.step, hit.delivery), 1)
-        if before and not _forgotten(turn, turn.state.hit(before[0])):
-            return _repeated(turn, hit, turn.state.hit(before[0]))
+    before = delivered(turn.state, hit.cycle, hit.step, hit.delivery, turn.at)
+    if before is not None:
+        return _repeated(turn, hit, before)
+    if hit.repeat:
+        return Refused(503, "Send it again", "the delivery that this request repeats was forgotten in this instant")
     try:
         plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
     except KeyError:  # A deploy came between the door and this turn.
@@ -75,6 +76,7 @@ def _accept(turn: Turn, hit: Hit) -> int:
             hit.depth,
             hit.origin,
             hit.answer_by,
+            hit.script,
         )
     )
 
@@ -117,13 +119,20 @@ def _is_crowded(turn: Turn, hit: Hit) -> bool:
     )
 
 
-def _forgotten(turn: Turn, before: HitRow) -> bool:
+def delivered(state: State, cycle: str, step: str, delivery: str, at: int) -> HitRow | None:
+    """The hit that came under a delivery key and is still remembered."""
+    before = state.find_latest("delivery", (cycle, step, delivery), 1) if delivery else []
+    hit = state.hit(before[0]) if before else None
+    return None if hit is None or _forgotten(state, hit, at) else hit
+
+
+def _forgotten(state: State, before: HitRow, at: int) -> bool:
     """Whether the time for which a delivery key is remembered is over; links are remembered for ever."""
     if before.origin is not None:
         return False
     try:
-        program = turn.state.program(turn.state.cycle(before.cycle).definition_hash)
-        return turn.at - before.at > program.webhook(before.step).window
+        program = state.program(state.cycle(before.cycle).definition_hash)
+        return at - before.at > program.webhook(before.step).window
     except KeyError:
         return False  # The step is gone from the current version: keep the promise that was made.
 

@@ -15,7 +15,6 @@ from protocol.cloudevents import read_event
 from protocol.definition import END
 from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
-    CallFailed,
     CallIntended,
     DecisionTaken,
     HitMatched,
@@ -33,8 +32,9 @@ from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import show
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
-from protocol.outcomes import answered, call_failed, resend
+from protocol.outcomes import answered, attempt_failed, hook_ended, resend
 from protocol.program import (
+    HOOK,
     SCRIPT,
     SCRIPT_NS,
     CallPlan,
@@ -61,7 +61,11 @@ def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any
         data = hit_data(plan, hit)
     turn.passes += 1
     turn.emit(PassStarted(row.cycle, turn.at, row.id, hit.id, hit.step, row.number + 1))
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, plan.after))
+    if isinstance(plan.step.after_webhook, str):
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, hit.step))
+        _call_function(turn, row, HOOK, plan.step.after_webhook)
+    else:
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, plan.after))
 
 
 def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
@@ -123,9 +127,7 @@ def _step(turn: Turn, row: TransactionRow) -> None:
             case WaitPlan():
                 _wait(turn, row, plan)
             case ScriptPlan(function=function):
-                request = Request("", SCRIPT, function, {}, b"", "", SCRIPT_NS)
-                key = idempotency_key(row, row.step)
-                turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
+                _call_function(turn, row, SCRIPT, function)
             case SplitPlan():
                 _split(turn, row, plan)
             case GatherPlan():
@@ -182,6 +184,12 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link))
 
 
+def _call_function(turn: Turn, row: TransactionRow, method: str, function: str) -> None:
+    request = Request("", method, function, {}, b"", "", SCRIPT_NS)
+    key = idempotency_key(row, row.step)
+    turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
+
+
 def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
     """The outcome of a call; one that is not the open call's is recorded by nobody, since it changes nothing."""
     call = row.call
@@ -192,14 +200,15 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
     match ended.outcome:
         case CallAnswer() as answer:
             answered(turn, row, call.attempt, answer)
+        case ScriptResult(data=data) if call.request.method == HOOK:
+            hook_ended(turn, row, data)
         case ScriptResult(data=data):
             after = turn.program(row).plans[call.step].after
             turn.emit(StepCompleted(row.cycle, turn.at, row.id, call.step, data, after))
         case CallFailure(phase=phase, reason=reason):
-            turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
             kind = "connection_failed" if phase == "connect" else "no_answer"
-            kind = "script_failed" if call.request.method == SCRIPT else kind
-            call_failed(turn, row, kind, reason)
+            kind = "script_failed" if call.request.method in (SCRIPT, HOOK) else kind
+            attempt_failed(turn, row, phase, kind, reason)
     run(turn, row)
 
 

@@ -15,7 +15,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from protocol.definition import Definition, ScriptStep, WebhookStep
+from protocol.definition import Definition, WebhookStep, functions
 from protocol.inputs import Deploy, Start
 from protocol.loading import CheckFault, encode_definition
 from runtime.door import Door
@@ -68,10 +68,10 @@ async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deplo
 
 
 def load_scripts(project: Path, definitions: Mapping[str, Definition]) -> tuple[Scripts, list[CheckFault]]:
-    """The functions that the script steps of a project name, and a fault for each that can not be loaded. Blocks."""
+    """The functions that the steps of a project name, and a fault for each that can not be loaded. Blocks."""
     scripts = Scripts(project)
     steps = (step for definition in definitions.values() for step in definition.steps.values())
-    wrong = scripts.load(sorted({step.script for step in steps if isinstance(step, ScriptStep)}))
+    wrong = scripts.load(sorted({name for step in steps for name in functions(step).values()}))
     rule = "can not be loaded"
     return scripts, [
         CheckFault(f"{name.partition(':')[0]}.py", 1, "", f"{name} {rule}", said) for name, said in wrong.items()

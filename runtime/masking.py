@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from protocol.bodies import BodyError
 from protocol.cloudevents import read_event
@@ -42,7 +43,8 @@ class Hidden:
         plans = (program or compile_program(definition, "")).plans
         for name, paths in found.items():
             self._hide(name, paths)
-            if isinstance(plans.get(name), ScriptPlan):
+            plan = plans.get(name)
+            if isinstance(plan, ScriptPlan) or (isinstance(plan, WebhookPlan) and _is_scripted(plan, paths)):
                 self._hide(name, {()})
         splits = {name: plan.items for name, plan in plans.items() if isinstance(plan, SplitPlan)}
         for _ in splits:  # One may take its items from another, which need not stand before it.
@@ -179,6 +181,11 @@ def _sensitive(step: Any) -> set[Path]:
     return {
         _names(location) for location, spec in step.fields.items() if isinstance(spec, FieldSpec) and spec.sensitive
     }
+
+
+def _is_scripted(plan: WebhookPlan, own: set[Path]) -> bool:
+    """Whether a script that sees something sensitive makes the data of a webhook: before it only the request's own."""
+    return plan.step.after_webhook is not UNSET or (plan.step.before_webhook is not UNSET and bool(own))
 
 
 def _names(location: str) -> Path:

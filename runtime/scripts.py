@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -21,9 +21,21 @@ from protocol.bodies import BodyError, check_value
 from protocol.calls import RENDERED_BYTES_MAX
 from protocol.events import CallIntended
 from protocol.inputs import CallFailure, ScriptResult
+from protocol.program import SCRIPT_NS
 
 THREADS_MAX = 8  # Functions that are not async, at once: they share one interpreter, so more would only wait.
 SAID_MAX = 300  # Characters of what an exception says.
+ASKED_MAX = 256  # Requests that wait for a `before_webhook`: each holds its body, and its caller waits.
+
+Heeded = TypeVar("Heeded")
+
+
+class ScriptFailed(Exception):
+    """The project's fault: a function raised, took too long, or returned what means nothing."""
+
+
+class TooManyAsked(Exception):
+    """As many requests as may wait for functions do so."""
 
 
 _loaded: set[str] = set()  # Modules of the project that were imported, to be imported anew after a deploy.
@@ -38,6 +50,8 @@ class Scripts:
         while _loaded:  # A deploy brings code that may have changed.
             sys.modules.pop(_loaded.pop(), None)
         self._threads = trio.CapacityLimiter(THREADS_MAX)
+        self._door_threads = trio.CapacityLimiter(THREADS_MAX)  # Of requests, which do not wait behind steps.
+        self._asked = 0
 
     def load(self, names: Iterable[str]) -> dict[str, str]:
         """Import functions, so that what runs is what was deployed; what is wrong with each that can not be. Blocks."""
@@ -51,23 +65,48 @@ class Scripts:
 
     async def perform(self, call: CallIntended, data: dict[str, Any]) -> ScriptResult | CallFailure:
         """Call the function that a request names; never raises for what it does."""
-        seconds = call.request.timeout / 1e9
+        try:
+            return ScriptResult(
+                await self._bounded(call.request.url, data, call.request.timeout, self._threads, _journalable)
+            )
+        except ScriptFailed as failed:
+            return CallFailure("sent", str(failed))
+
+    async def ask(self, name: str, request: dict[str, Any], heed: Callable[[Any], Heeded]) -> Heeded:
+        """Let a `before_webhook` say what becomes of a request; `heed` makes sense of its word.
+
+        Raises:
+            ScriptFailed: it raised, took too long, or returned what means nothing.
+            TooManyAsked: as many requests as may wait for such functions do so.
+        """
+        if self._asked >= ASKED_MAX:
+            raise TooManyAsked(f"{ASKED_MAX} requests wait for functions of the project")
+        self._asked += 1
+        try:
+            return await self._bounded(name, request, SCRIPT_NS, self._door_threads, heed)
+        finally:
+            self._asked -= 1
+
+    async def _bounded(
+        self, name: str, data: dict[str, Any], within: int, threads: trio.CapacityLimiter, heed: Callable[[Any], Heeded]
+    ) -> Heeded:
+        seconds = within / 1e9
         try:
             with trio.fail_after(seconds):
-                return ScriptResult(_journalable(await self._call(call.request.url, data)))
+                return heed(await self._call(name, data, threads))
         except trio.TooSlowError:
-            return CallFailure("sent", f"{call.request.url} did not return within {seconds:g} seconds")
+            raise ScriptFailed(f"{name} did not return within {seconds:g} seconds") from None
         except (Exception, SystemExit) as fault:  # noqa: BLE001 - A function may raise anything; its step fails by it.
-            return CallFailure("sent", f"{call.request.url}: {type(fault).__name__}: {fault}"[:SAID_MAX])
+            raise ScriptFailed(f"{name}: {type(fault).__name__}: {fault}"[:SAID_MAX]) from None
 
-    async def _call(self, name: str, data: dict[str, Any]) -> Any:
+    async def _call(self, name: str, data: dict[str, Any], threads: trio.CapacityLimiter) -> Any:
         function = self._functions.get(name)
         if function is None:
-            function = await trio.to_thread.run_sync(partial(self._load, name), limiter=self._threads)
+            function = await trio.to_thread.run_sync(partial(self._load, name), limiter=threads)
             self._functions[name] = function
         if inspect.iscoroutinefunction(function):
             return await function(data)
-        return await trio.to_thread.run_sync(function, data, limiter=self._threads, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(function, data, limiter=threads, abandon_on_cancel=True)
 
     def _load(self, name: str) -> Callable[[Any], Any]:
         """Import a function; a module that lies outside the project is refused, since another was meant."""

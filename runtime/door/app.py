@@ -16,7 +16,7 @@ from quart.wrappers import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from protocol.admission import Incoming, admit, answer_within
+from protocol.admission import Incoming, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
 from protocol.inputs import Duplicate, Hit
 from protocol.state import Reply
@@ -24,6 +24,7 @@ from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
 from runtime.engine import Engine
 from runtime.metering import QuotaReached
+from runtime.reception import receive
 from runtime.ticket import Overloaded, Ticket
 
 # The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
@@ -100,7 +101,7 @@ async def _webhook(door: Door, identifier: str) -> Response:
     refusal = door.verified(program.webhook(route.step), route, incoming)
     if refusal is not None:
         return as_response(refusal)
-    admitted = admit(program, route.step, incoming)
+    admitted = await receive(engine, program, route.step, incoming)
     if isinstance(admitted, Reply):
         return as_response(admitted)
     return await deliver(engine, admitted)
