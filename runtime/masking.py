@@ -138,7 +138,8 @@ class Hidden:
 
     def query(self, step: str, query: Mapping[str, str]) -> dict[str, Any]:
         """The query of a request; GET and DELETE carry their fields there."""
-        return dict(mask(dict(query), self._fields.get(step, ())))
+        shown = mask(dict(query), self._fields.get(step, ()))
+        return shown if isinstance(shown, dict) else dict.fromkeys(query, MASK)
 
     def request(self, step: str, request: Request) -> dict[str, Any]:
         """An outbound request as it was rendered."""

@@ -204,3 +204,6 @@ def test_given_a_script_around_a_webhook_then_what_it_may_have_moved_is_masked_w
     story = Story(cycle(steps))
     hidden = hidden_of(story.state.program("hash-c"))
     assert {"steps": hidden.steps({"a": {"n": "1", "pin": "2"}, "b": {"m": "2"}})} == masked
+    story.hit("a", {"n": "1", "pin": "2468"}, query={"pin": "2468"})
+    seen = [event_view(seq, event, hidden) for seq, event in enumerate(story.journal) if seq > 1]
+    assert "2468" not in repr(seen)
