@@ -66,11 +66,15 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         where = ", ".join(pair.location for pair in plan.match)
         rule = f"a field that is matched by must have a value of 1 to {MATCHED_CHARACTERS_MAX} characters"
         faults = [*faults, Fault(where, rule, show([lookup(pair.path, data) for pair in plan.match]))]
-    if faults and (plan.step.check == "reject" or key is None):
+    mark = plan.mark(data)
+    if mark is None and plan.newer is not None:
+        rule = f"a field that requests are ordered by has at most {MATCHED_CHARACTERS_MAX} characters"
+        faults = [*faults, Fault(plan.newer.location, rule, show(lookup(plan.newer.path, data)))]
+    if faults and (plan.step.check == "reject" or key is None or mark is None):
         return faults_problem(422, "The request breaks the step's contract", faults)
     delivery = request.delivery or _delivery(plan, request, data, event)
     warnings = tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if plan.step.check == "warn" else ()
-    return _hit(program, step, request, delivery, data, key or (), warnings)
+    return _hit(program, step, request, delivery, data, key or (), mark or "", warnings)
 
 
 def check_method(plan: WebhookPlan, step: str, request: Incoming) -> Reply | None:
@@ -95,7 +99,7 @@ def delivery_of(plan: WebhookPlan, request: Incoming) -> str:
 
 def admit_repeat(program: Program, step: str, request: Incoming, delivery: str) -> Hit | Reply:
     """A request whose delivery was accepted before: nothing of it counts but that it is the same one."""
-    hit = _hit(program, step, request, delivery, {}, (), ())
+    hit = _hit(program, step, request, delivery, {}, (), "", ())
     return hit if isinstance(hit, Reply) else msgspec.structs.replace(hit, repeat=True)
 
 
@@ -106,6 +110,7 @@ def _hit(
     delivery: str,
     data: dict[str, Any],
     key: tuple[str, ...],
+    mark: str,
     warnings: tuple[str, ...],
 ) -> Hit | Reply:
     plan = program.webhook(step)
@@ -123,6 +128,7 @@ def _hit(
         content_type=request.headers.get("content-type", ""),
         data=data,
         key=key,
+        mark=mark,
         delivery=delivery,
         digest=(request.digest or digest_of(request)) if delivery else "",
         wants_reply=wants_reply,

@@ -42,6 +42,17 @@ def canonical(value: Any, kind: FieldType) -> str | None:
             return text_of(value)
 
 
+def is_older(one: str, other: str, kind: FieldType) -> bool:
+    """Whether one canonical text lies before another of the same type; what can not be compared does not."""
+    if kind in ("integer", "decimal", "float"):
+        numbers = decimal_of(one), decimal_of(other)
+        return numbers[0] is not None and numbers[1] is not None and numbers[0] < numbers[1]
+    if kind == "datetime":
+        moments = instant_of(one), instant_of(other)
+        return moments[0] is not None and moments[1] is not None and moments[0] < moments[1]
+    return one < other
+
+
 def decimal_of(value: Any) -> Decimal | None:
     """A number, or text that is one, as an exact decimal; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):

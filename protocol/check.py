@@ -36,6 +36,7 @@ from protocol.loading import CONNECTOR_FILES, CheckFault, Draft, Loaded, Place, 
 from protocol.program import LINK_PREFIX, SCOPE_NAMES
 
 RESERVED = frozenset({END, "fail", "env", "request", *SCOPE_NAMES})
+ORDERED = ("datetime", "integer", "decimal", "float", "text")  # Types whose values come one after the other.
 METHODS = ("webhook", "get", "post", "put", "patch", "delete")  # For which a connector declares fields.
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
@@ -223,6 +224,8 @@ def _webhook(view: View, name: str, step: WebhookStep) -> Found:
         yield place.fault(at, "a mid-cycle webhook needs match, to tell whose request it is", "nothing")
     for location in step.match:
         yield from _location(step, location, place, (*at, "match", location))
+    if step.newer_than:
+        yield from _newer(step, place, (*at, "newer_than"))
     lengths: dict[str, Any] = {"park": step.park, "hold_for": step.hold_for, "answer_within": step.answer_within}
     yield from _lengths(lengths, place, at)
     yield from _verify(step, place, (*at, "verify"))
@@ -242,6 +245,19 @@ def _location(step: WebhookStep, location: str, place: Place, at: tuple[str, ...
     within = [".".join(path[: length + 1]) for length in range(len(path))]
     if step.fields and not any(one in step.fields for one in within):
         yield place.fault(at, "is no declared field of this step", location, _near(location, list(step.fields)))
+
+
+def _newer(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:
+    """Requests are ordered by one value of a type that says which comes first."""
+    if not step.match:
+        yield place.fault(at, "orders the requests of one transaction, and each that comes here starts a new one")
+        return
+    found = list(_location(step, step.newer_than, place, at))
+    yield from found
+    declared = step.fields.get(step.newer_than)
+    kind = "any" if declared is None else spec_of(declared).type
+    if not found and kind not in ORDERED:
+        yield place.fault(at, f"needs a field declared as {', '.join(ORDERED)}", kind, "datetime")
 
 
 def _verify(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:

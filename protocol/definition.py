@@ -160,6 +160,7 @@ class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pick: Literal["latest", "only"] = "latest"
     hold_for: Length | UnsetType = UNSET
     on_timeout: str = "fail"
+    newer_than: str = ""
     before_webhook: FunctionName | UnsetType = UNSET
     after_webhook: FunctionName | UnsetType = UNSET
 

@@ -113,6 +113,7 @@ class HitMatched(Event, frozen=True, array_like=True, gc=False, tag=12):
     hit: int
     transaction: int
     candidates: list[int]
+    mark: str = ""  # The canonical value of the step's `newer_than`, "" for none.
 
 
 class HitParked(Event, frozen=True, array_like=True, gc=False, tag=13):
@@ -131,6 +132,18 @@ class HitExpired(Event, frozen=True, array_like=True, gc=False, tag=14):
     """A parked hit waited in vain."""
 
     hit: int
+
+
+class HitIgnored(Event, frozen=True, array_like=True, gc=False, tag=15):
+    """A hit is older than the last one that this transaction was given at its step, so it does not run.
+
+    `mark` and `seen` are the two values of the step's `newer_than`, in canonical text.
+    """
+
+    hit: int
+    transaction: int
+    mark: str
+    seen: str
 
 
 class TransactionStarted(Event, frozen=True, array_like=True, gc=False, tag=20):
@@ -342,6 +355,7 @@ AnyEvent = (
     | HitMatched
     | HitParked
     | HitExpired
+    | HitIgnored
     | TransactionStarted
     | PassStarted
     | StepCompleted

@@ -69,7 +69,22 @@ def hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
     state.save(hit)
     row = touch(state, event, seq, event.transaction)
     row.queue.append(event.hit)
+    if event.mark:
+        row.seen = {**row.seen, hit.step: event.mark}
     state.save(row)
+
+
+def hit_ignored(state: State, event: e.HitIgnored, seq: int) -> None:
+    """The hit belongs to the transaction and runs nothing; its caller is told so."""
+    hit = state.hit(event.hit)
+    unpark(state, hit)
+    hit.status = "ignored"
+    hit.transaction = event.transaction
+    if hit.fate == "waiting":
+        hit.fate = "none"
+    hit.body, hit.headers, hit.query = b"", {}, {}
+    state.save(hit)
+    state.save(touch(state, event, seq, event.transaction))
 
 
 def hit_parked(state: State, event: e.HitParked, _seq: int) -> None:

@@ -11,7 +11,8 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     """A request that reached a webhook, read and checked against the step's contract.
 
     `key` are the canonical values of the step's `match`, empty for a trigger. `delivery` is "" when the
-    sender gave no name for it. `script` is the `before_webhook` that let it pass; a `repeat` was put to none, since its
+    sender gave no name for it. `mark` is the canonical value of the step's `newer_than`, `script` the
+    `before_webhook` that let it pass; a `repeat` was put to none, since its
     delivery was accepted before, and is nothing but that.
     """
 
@@ -32,6 +33,7 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
     answer_by: int = 0
+    mark: str = ""
     script: str = ""
     repeat: bool = False
 
@@ -182,6 +184,13 @@ class Resumed(Struct, frozen=True, gc=False):
     candidates: tuple[int, ...] = ()
 
 
+class Ignored(Struct, frozen=True, gc=False):
+    """The hit is older than the last one of that transaction at its step; it is recorded and does not run."""
+
+    hit: int
+    transaction: int
+
+
 class Parked(Struct, frozen=True, gc=False):
     """The hit waits until that instant."""
 
@@ -213,4 +222,4 @@ class Receipt(Struct, frozen=True, gc=False):
     resumed: int = 0
 
 
-Verdict = Accepted | Resumed | Parked | Duplicate | Refused | Receipt | None
+Verdict = Accepted | Resumed | Ignored | Parked | Duplicate | Refused | Receipt | None

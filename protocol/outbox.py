@@ -14,6 +14,7 @@ from protocol.events import (
     CallIntended,
     CycleStarted,
     HitExpired,
+    HitIgnored,
     HitParked,
     IncidentRaised,
     ReplyBuilt,
@@ -25,6 +26,7 @@ from protocol.inputs import (
     CallAnswer,
     CallEnded,
     HoldDue,
+    Ignored,
     ParkDue,
     Parked,
     Resumed,
@@ -101,6 +103,9 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                     effects += _tell(state.hit(event.hit), reply, event.at)
             case HitExpired():
                 effects += _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
+            case HitIgnored() if event.hit < decision.seq and not state.hit(event.hit).parked:
+                reply = verdict_reply(state, Ignored(event.hit, event.transaction), status_url)
+                effects += _tell(state.hit(event.hit), reply, event.at)
             case CycleStarted():
                 effects.append(RearmTimers(event.cycle))
             case IncidentRaised():

@@ -57,6 +57,14 @@ class MatchPair(Struct, frozen=True):
     earlier: Expression
 
 
+class Mark(Struct, frozen=True):
+    """The field by which requests of one transaction have an order: `newer_than`."""
+
+    location: str
+    path: tuple[str, ...]
+    type: FieldType
+
+
 class WebhookPlan(Struct, frozen=True):
     """A webhook step, ready to run; lengths are nanoseconds."""
 
@@ -69,6 +77,7 @@ class WebhookPlan(Struct, frozen=True):
     window: int
     on_timeout: str  # A step, `end` or `fail`.
     answers: bool  # Whether a pass from here can reach a respond before it holds.
+    newer: Mark | None
     policy: Policy  # Of what happens to the data of a request; a hold that can not be reached always fails.
     gaps: tuple[int, ...]
     after: str
@@ -76,6 +85,13 @@ class WebhookPlan(Struct, frozen=True):
     def key(self, data: Mapping[str, Any]) -> tuple[str, ...] | None:
         """The canonical values a request carries for `match`; None when one is null, missing, empty or too long."""
         return _key([canonical(lookup(pair.path, data), pair.type) for pair in self.match])
+
+    def mark(self, data: Mapping[str, Any]) -> str | None:
+        """The canonical value by which a request is newer than others; "" for none, None for one that is too long."""
+        if self.newer is None:
+            return ""
+        text = canonical(lookup(self.newer.path, data), self.newer.type) or ""
+        return text if len(text) <= MATCHED_CHARACTERS_MAX else None
 
     def key_of(self, scope: Scope) -> tuple[str, ...] | None:
         """The canonical values the earlier steps give; None when one is null, missing, empty or too long."""
@@ -250,6 +266,7 @@ def _webhook(
     answers: bool,
 ) -> WebhookPlan:
     contract = Contract(step.fields)
+    newer = step.newer_than
     pairs = tuple(
         MatchPair(
             location,
@@ -269,6 +286,7 @@ def _webhook(
         0 if step.dedupe == "off" else parse_duration(step.dedupe.window),
         resolve.get(step.on_timeout, step.on_timeout),
         answers,
+        Mark(newer, path_of(newer), contract.type_at(newer)) if newer else None,
         policy,
         gaps,
         after,

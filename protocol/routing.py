@@ -5,8 +5,9 @@
 3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
 """
 
-from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitMatched, HitParked, TransactionStarted
-from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Parked, Refused, Resumed, Verdict
+from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitParked, TransactionStarted
+from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Ignored, Parked, Refused, Resumed, Verdict
+from protocol.newer import give, is_outdated
 from protocol.program import COLLECTED_NS, WebhookPlan
 from protocol.state import HitRow, State, TransactionRow, transaction_name
 from protocol.transaction import begin_pass, hit_data, run
@@ -51,11 +52,12 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         names = ", ".join(transaction_name(hit.cycle, one) for one in candidates)
         return Refused(409, "Several transactions match", f"step {hit.step} takes only one match, found {names}")
     row = turn.state.transaction(candidates[0])
-    if len(row.queue) >= QUEUE_MAX:
+    if len(row.queue) >= QUEUE_MAX and not is_outdated(row, plan, hit.step, hit.mark):
         return Refused(503, "Queue is full", f"{QUEUE_MAX} requests already wait for this transaction")
     accepted = turn.state.hit(_accept(turn, hit))
     _warn(turn, hit, row.id)
-    _match(turn, accepted, candidates)
+    if not _match(turn, accepted, plan, candidates, hit.mark):
+        return Ignored(accepted.id, row.id)
     return Resumed(accepted.id, row.id, tuple(candidates) if len(candidates) > 1 else ())
 
 
@@ -97,12 +99,13 @@ def _start_transaction(turn: Turn, given: Hit | None, accepted: int) -> Transact
     return row
 
 
-def _match(turn: Turn, hit: HitRow, candidates: list[int]) -> None:
-    """Give a hit to the most recent candidate; its pass begins now unless one is in progress."""
+def _match(turn: Turn, hit: HitRow, plan: WebhookPlan, candidates: list[int], mark: str) -> bool:
+    """Give a hit to the most recent candidate; its pass begins now unless one is in progress, or it is outdated."""
     row = turn.state.transaction(candidates[0])
-    named = candidates if len(candidates) > 1 else []
-    turn.emit(HitMatched(hit.cycle, turn.at, hit.id, row.id, named))
-    run(turn, row)
+    given = give(turn, hit, row, plan, mark, candidates if len(candidates) > 1 else ())
+    if given:
+        run(turn, row)
+    return given
 
 
 def _park(turn: Turn, hit: HitRow, plan: WebhookPlan, key: tuple[str, ...]) -> None:
@@ -171,12 +174,13 @@ def _route(turn: Turn, hit: HitRow) -> None:
     if not plan.match:
         _start_transaction(turn, None, hit.id)
         return
-    key = plan.key(hit_data(plan, hit))
+    data = hit_data(plan, hit)
+    key = plan.key(data)
     if key is None:
         key = tuple(hit.key)
     candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *key), CANDIDATES_MAX)
     if candidates:
-        _match(turn, hit, candidates)
+        _match(turn, hit, plan, candidates, plan.mark(data) or "")
     else:
         _park(turn, hit, plan, key)
 

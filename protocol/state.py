@@ -15,7 +15,7 @@ from protocol.events import Origin, Request
 from protocol.program import Program
 
 TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
-HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired"]
+HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired", "ignored"]
 CycleStatus = Literal["running", "stopping", "stopped"]
 ReplyFate = Literal["none", "waiting", "sent", "gone", "deadline", "restart"]
 
@@ -121,6 +121,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+    seen: dict[str, str] = {}  # By webhook with `newer_than`: its value in the last request that was given to this.
 
 
 class IncidentRow(Struct, gc=False, array_like=True):

@@ -17,7 +17,6 @@ from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
     CallIntended,
     DecisionTaken,
-    HitMatched,
     PassStarted,
     Request,
     StepCompleted,
@@ -32,6 +31,7 @@ from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import show
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
+from protocol.newer import give
 from protocol.outcomes import answered, attempt_failed, hook_ended, resend
 from protocol.program import (
     HOOK,
@@ -172,7 +172,8 @@ def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
     if not turn.state.cycle(row.cycle).parked:
         return  # Nearly always so, and it saves the look-up.
     for hit in turn.state.find("parked", (row.cycle, step, *key), PARKED_AT_ONCE_MAX):
-        turn.emit(HitMatched(row.cycle, turn.at, hit, row.id, []))
+        parked = turn.state.hit(hit)
+        give(turn, parked, row, plan, (plan.mark(hit_data(plan, parked)) or "") if plan.newer else "")
 
 
 def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:

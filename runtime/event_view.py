@@ -34,6 +34,10 @@ def _masked(event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
             }
         case e.HitParked(key=key):
             return {"key": hidden.key("", key)}
+        case e.HitMatched(mark=mark):
+            return {"mark": hidden.mark("", mark)}
+        case e.HitIgnored(mark=mark, seen=seen):
+            return {"mark": hidden.mark("", mark), "seen": hidden.mark("", seen)}
         case e.TransactionHeld(step=step, key=key):
             return {"key": hidden.key(step, key)}
         case e.StepCompleted(step=step, data=data):

@@ -33,6 +33,7 @@ class Hidden:
         self._rendered: dict[str, set[str]] = {}  # Call step → the parts of its request that are masked whole.
         self._answers: set[str] = set()  # Respond steps that tell something sensitive.
         self._keys: dict[str, set[int]] = {}  # Mid-cycle webhook → which values of its match key.
+        self._marks: set[str] = set()  # Webhooks whose requests are ordered by a sensitive field.
         self._deliveries: set[str] = set()  # Webhooks whose delivery key is a sensitive field.
 
     def learn(self, definition: Definition, program: Program | None = None) -> None:
@@ -80,6 +81,8 @@ class Hidden:
                 if isinstance(webhook.dedupe, Dedupe) and webhook.dedupe.field:
                     named = _names(webhook.dedupe.field)
                     self._deliveries |= {name} if self._lies_hidden(name, named) else set()
+                if webhook.newer_than:
+                    self._marks |= {name} if self._lies_hidden(name, _names(webhook.newer_than)) else set()
                 hidden = {
                     at
                     for at, pair in enumerate(pairs)
@@ -162,6 +165,10 @@ class Hidden:
     def delivery(self, step: str, delivery: str) -> str:
         """The sender's name for a delivery."""
         return MASK if delivery and step in self._deliveries else delivery
+
+    def mark(self, step: str, mark: str) -> str:
+        """The value by which requests are ordered; without a step, that of any webhook."""
+        return MASK if mark and (step in self._marks if step else bool(self._marks)) else mark
 
     def key(self, step: str, key: Iterable[str]) -> list[str]:
         """The match key of a webhook; without a step, that of any."""

@@ -12,7 +12,15 @@ from protocol.admission import preferences
 from protocol.answers import faults_problem, json_reply, problem
 from protocol.duration import DAY_NS
 from protocol.inputs import Receipt, Refused, Settle, Start, Stop
-from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus, usage_name
+from protocol.state import (
+    CycleRow,
+    HitRow,
+    IncidentRow,
+    TransactionRow,
+    TransactionStatus,
+    transaction_name,
+    usage_name,
+)
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
@@ -26,7 +34,7 @@ from runtime.views import status_view
 
 WAIT_MAX_S = 300.0  # The longest a caller may prefer to wait for a status.
 ANSWERS: dict[str, Literal["resend", "done", "fail"]] = {"resend": "resend", "done": "done", "fail": "fail"}
-FINAL = ("held", "completed", "failed", "stopped", "expired", "parked")
+FINAL = ("held", "completed", "failed", "stopped", "expired", "parked", "ignored")
 
 
 def add_api(app: QuartTrio, door: Door) -> None:
@@ -258,8 +266,9 @@ async def _status(engine: Engine, hit: int) -> Response:
     row = _hit(engine, hit)
     if row is None:
         return _missing("the hit is no longer kept")
-    if not row.transaction:
-        without = {"transaction": None, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
+    if not row.transaction or row.status == "ignored":
+        name = transaction_name(row.cycle, row.transaction) if row.transaction else None
+        without = {"transaction": name, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
         return await _durably(engine, without)
     transaction = engine.state.transaction(row.transaction)
     return await _durably(engine, {**status_view(transaction), "answer": _answer(row)})

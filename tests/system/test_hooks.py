@@ -1,4 +1,4 @@
-"""Scripts around webhooks over real HTTP (section 9): verification first, then the script, then the contract."""
+"""Scripts around webhooks, and requests out of order, over real HTTP (sections 9 and 6.8)."""
 
 import hashlib
 import hmac
@@ -22,6 +22,19 @@ steps:
     before_webhook: "around:before"
     after_webhook: "around:after"
   answer: {respond: {body: {n: "{{ placed.n }}"}}}
+"""
+ORDERED = """
+cycle: ordered
+connectors: {shop: {}}
+steps:
+  placed: {webhook: shop, identifier: ordered-placed, fields: {id: text}}
+  changed:
+    webhook: shop
+    identifier: ordered-changed
+    fields: {id: text, at: datetime}
+    match: {id: placed.id}
+    newer_than: at
+  answer: {respond: {body: "{{ changed.at }}"}}
 """
 MODULE = '''
 """A project's functions around its webhook."""
@@ -49,6 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the file."""
     project = tmp_path_factory.mktemp("hooks")
     (project / "hooked.cycle.yaml").write_text(CYCLE)
+    (project / "ordered.cycle.yaml").write_text(ORDERED)
     (project / "around.py").write_text(MODULE)
     with Server(project, environment={"HOOK_SECRET": "s"}) as running:
         yield running
@@ -88,6 +102,23 @@ def test_9_a_request_that_is_not_signed_reaches_no_script(server: Server) -> Non
     body = b'{"type": "url_verification", "challenge": "c-1"}'
     answer = httpx.post(f"{server.url}/webhook/hooked-placed", content=body)
     assert (answer.status_code, "c-1" in answer.text) == (401, False)
+
+
+def test_6_8_an_outdated_request_is_answered_at_once_and_listed(server: Server) -> None:
+    """6.8: 202 `ignored` to a synchronous caller too, the same when it comes again, and its status says so."""
+    server.hit("ordered-placed", {"id": "A"})
+    assert server.hit("ordered-changed", {"id": "A", "at": "2026-01-01T12:00:00Z"}).status_code == 200
+    late = [
+        server.hit("ordered-changed", {"id": "A", "at": "2026-01-01T11:00:00Z"}, **{"webhook-id": "w"}) for _ in "12"
+    ]
+    assert [(one.status_code, one.json()) for one in late] == [(202, late[0].json())] * 2
+    said = late[0].json()
+    assert (said["status"], "cyclewright-duplicate" in late[1].headers) == ("ignored", True)
+    status = httpx.get(said["status_url"]).json()
+    assert (status["status"], status["transaction"], status["answer"]) == ("ignored", said["transaction"], None)
+    shown = server.api(f"transactions/{said['transaction']}")
+    assert shown["newest"] == {"changed": "2026-01-01T12:00:00+00:00"}
+    assert [one["status"] for one in shown["passes"]] == ["done", "done", "ignored"]
 
 
 def test_9_replay_asks_no_script_again(server: Server) -> None:
