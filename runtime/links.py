@@ -12,7 +12,7 @@ from protocol.events import CallIntended, Origin
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Resumed
 from protocol.program import Program
 from protocol.state import Reply
-from runtime.reception import receive
+from runtime.reception import hit_of
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -49,7 +49,7 @@ class Links:
         self._engine.spawn(self._await, program, step, incoming, origin)
 
     async def _await(self, program: Program, step: str, incoming: Incoming, origin: Origin) -> None:
-        hit = await receive(self._engine, program, step, incoming)
+        hit = await hit_of(self._engine, program, step, incoming)
         if isinstance(hit, Reply):
             self._answer(origin, hit, 0, "")
             return

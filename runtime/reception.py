@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.reception")
 
 
-async def receive(engine: "Engine", program: Program, step: str, request: Incoming) -> Hit | Reply:
+async def hit_of(engine: "Engine", program: Program, step: str, request: Incoming) -> Hit | Reply:
     """A hit ready for its cycle, or the answer to a request that becomes none.
 
     A delivery that was accepted before is not put to the script again: it is answered as it was.

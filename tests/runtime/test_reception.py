@@ -14,7 +14,7 @@ from protocol.admission import Incoming
 from protocol.inputs import Duplicate, Hit
 from protocol.state import Reply
 from runtime import scripts as scripts_module
-from runtime.reception import receive
+from runtime.reception import hit_of
 from runtime.scripts import Scripts
 from tests.runtime.rig import Rig, running
 
@@ -83,7 +83,7 @@ def given(rig: Rig, body: Any, **headers: str) -> Incoming:
 async def received(rig: Rig, body: Any, **headers: str) -> Hit | Reply:
     """What a request becomes."""
     program = rig.engine.state.program(rig.engine.state.cycle("c").definition_hash)
-    return await receive(rig.engine, program, "placed", given(rig, body, **headers))
+    return await hit_of(rig.engine, program, "placed", given(rig, body, **headers))
 
 
 def asked() -> list[Any]:
@@ -122,7 +122,7 @@ async def test_9_a_request_of_a_method_that_is_not_taken_is_not_put_to_the_scrip
     """Section 4: 405."""
     program = rig.engine.state.program(rig.engine.state.cycle("c").definition_hash)
     request = msgspec.structs.replace(given(rig, {}), method="PUT")
-    reply = await receive(rig.engine, program, "placed", request)
+    reply = await hit_of(rig.engine, program, "placed", request)
     assert isinstance(reply, Reply)
     assert (reply.status, asked()) == (405, [])
 
