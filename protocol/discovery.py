@@ -119,7 +119,7 @@ def _list(found: Discovery, samples: Sequence[Sequence[Any]], parts: Parts, *, t
     if items and all(isinstance(item, Mapping) for item in items):
         _object(found, items, within, texts=texts)
     elif items and not any(isinstance(item, Mapping | list) for item in items):
-        _declare(found, within, _kind(items, texts=texts))
+        _declare(found, within, _kind(items, texts=texts, blanks=True))
     elif name:
         _declare(found, parts, "list")
     else:
@@ -132,9 +132,9 @@ def _declare(found: Discovery, parts: Parts, kind: FieldType) -> None:
         found.fields[location] = kind
 
 
-def _kind(values: Sequence[Any], *, texts: bool) -> FieldType:
-    """The narrowest type that all of them fit."""
-    kinds = {_kind_of(value, texts=texts) for value in values if not (texts and value == "")}
+def _kind(values: Sequence[Any], *, texts: bool, blanks: bool = False) -> FieldType:
+    """The narrowest type that all of them fit; text left blank is absent, and counts only as an item of a list."""
+    kinds = {_kind_of(value, texts=texts) for value in values if blanks or not (texts and value == "")}
     if not kinds:
         return "text" if values else "any"
     if kinds <= {"integer", "decimal"}:

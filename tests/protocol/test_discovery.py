@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocol.bodies import FORM
@@ -90,6 +90,8 @@ def as_text(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("texts", [False, True], ids=["json", "texts"])
+@example(value={"n": ["1", ""]})
+@settings(max_examples=60, deadline=None)
 @given(value=st.dictionaries(NAMES, VALUES, max_size=5) | st.lists(VALUES, max_size=5))
 def test_4_a_contract_of_the_discovered_fields_reads_the_sample(value: Any, texts: bool) -> None:
     """Rule 1, whatever the sample; and the text to paste declares the very same fields."""
