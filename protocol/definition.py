@@ -161,6 +161,7 @@ class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     hold_for: Length | UnsetType = UNSET
     on_timeout: str = "fail"
     newer_than: str = ""
+    capture: Literal["next"] | UnsetType = UNSET
     before_webhook: FunctionName | UnsetType = UNSET
     after_webhook: FunctionName | UnsetType = UNSET
 

@@ -134,7 +134,7 @@ def _declare(found: Discovery, parts: Parts, kind: FieldType) -> None:
 
 def _kind(values: Sequence[Any], *, texts: bool, blanks: bool = False) -> FieldType:
     """The narrowest type that all of them fit; text left blank is absent, and counts only as an item of a list."""
-    kinds = {_kind_of(value, texts=texts) for value in values if blanks or not (texts and value == "")}
+    kinds: set[FieldType] = {_kind_of(value, texts=texts) for value in values if blanks or not (texts and value == "")}
     if not kinds:
         return "text" if values else "any"
     if kinds <= {"integer", "decimal"}:

@@ -15,6 +15,7 @@ from protocol.inputs import Hit
 from protocol.program import Program
 from protocol.routing import delivered
 from protocol.state import Reply
+from runtime.captures import Captures
 from runtime.scripts import ScriptFailed, TooManyAsked
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.reception")
 
 
-async def hit_of(engine: "Engine", program: Program, step: str, request: Incoming) -> Hit | Reply:
+async def hit_of(
+    engine: "Engine", program: Program, step: str, request: Incoming, captures: Captures | None = None
+) -> Hit | Reply:
     """A hit ready for its cycle, or the answer to a request that becomes none.
 
     A delivery that was accepted before is not put to the script again: it is answered as it was.
@@ -31,8 +34,10 @@ async def hit_of(engine: "Engine", program: Program, step: str, request: Incomin
     plan = program.webhook(step)
     function = plan.step.before_webhook
     refusal = check_method(plan, step, request)
-    if not isinstance(function, str) or refusal is not None:
-        return admit(program, step, request)
+    if refusal is not None:
+        return refusal
+    if not isinstance(function, str):
+        return _admit(program, step, request, captures)
     cycle = program.definition.cycle
     delivery = delivery_of(plan, request)
     if delivered(engine.state, cycle, step, delivery, request.at) is not None:
@@ -48,4 +53,10 @@ async def hit_of(engine: "Engine", program: Program, step: str, request: Incomin
     if isinstance(heeded, Reply):
         log.info("before_webhook answered", cycle=cycle, step=step, status=heeded.status)
         return heeded
-    return admit(program, step, heeded)
+    return _admit(program, step, heeded, captures)
+
+
+def _admit(program: Program, step: str, request: Incoming, captures: Captures | None) -> Hit | Reply:
+    if captures is not None:
+        captures.look(program, step, request)
+    return admit(program, step, request)

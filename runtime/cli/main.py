@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from journal import JournalDamaged, JournalError, JournalNewer
 from protocol.loading import CheckFault, line_of
 from protocol.schema import json_schema
+from runtime.cli.discovery import add_discovery
 from runtime.cli.journal import add_journal
 from runtime.cli.output import (
     CODES,
@@ -58,6 +59,7 @@ add_remote(app)
 add_transactions(app)
 add_journal(app)
 add_replay(app)
+add_discovery(app)
 
 
 @app.command

@@ -162,6 +162,18 @@ def _known(cycle: str, cycles: dict[str, Any]) -> None:
         fail(FAULTS, f"there is no cycle {cycle!r}{nearest(cycle, cycles)}")
 
 
+def find_webhook(api: Api, target: str) -> tuple[str, str, str]:
+    """Cycle, step and URL of a webhook named CYCLE/STEP; fails the command when there is none."""
+    cycle, slash, step = target.partition("/")
+    if not (cycle and slash and step):
+        fail(USAGE, f"a webhook is named CYCLE/STEP, not {target!r}")
+    found = api.webhooks()
+    _known(cycle, found)
+    if step not in found[cycle]:
+        fail(FAULTS, f"cycle {cycle} has no webhook {step!r}{nearest(step, found[cycle])}")
+    return cycle, step, found[cycle][step]
+
+
 def hit(
     target: Annotated[str, Parameter(help="CYCLE/STEP")],
     *,
@@ -172,16 +184,10 @@ def hit(
     server: ServerUrl = "",
 ) -> None:
     """Send a request to a webhook step, and print the answer; with --wait also the status it comes to."""
-    cycle, slash, step = target.partition("/")
-    if not (cycle and slash and step):
-        fail(USAGE, f"a webhook is named CYCLE/STEP, not {target!r}")
     api = Api(project, server)
-    found = api.webhooks()
-    _known(cycle, found)
-    if step not in found[cycle]:
-        fail(FAULTS, f"cycle {cycle} has no webhook {step!r}{nearest(step, found[cycle])}")
+    _, _, url = find_webhook(api, target)
     headers = {"content-type": "application/json", **({"idempotency-key": key} if key else {})}
-    path = "/webhook/" + found[cycle][step].rsplit("/webhook/", 1)[1]
+    path = "/webhook/" + url.rsplit("/webhook/", 1)[1]
     answer = api.call("POST", path, content=body.encode(), headers=headers)
     print_line(f"{answer.status_code} {answer.text}")
     if wait:

@@ -21,6 +21,7 @@ from protocol.state import (
     transaction_name,
     usage_name,
 )
+from runtime.door.capture import add_capture
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
@@ -68,6 +69,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
     _add_deploy(app, door)
     _add_transactions(app, door)
     _add_lists(app, door)
+    add_capture(app, door)
 
 
 def _refusal(door: Door) -> Response | None:

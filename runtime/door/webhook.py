@@ -93,7 +93,7 @@ async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiti
     refusal = door.verified(program.webhook(route.step), route, request)
     if refusal is not None:
         return Answer(refusal)
-    admitted = await hit_of(engine, program, route.step, request)
+    admitted = await hit_of(engine, program, route.step, request, door.captures)
     if isinstance(admitted, Reply):
         return Answer(admitted)
     return await deliver(engine, admitted)
