@@ -244,6 +244,19 @@ class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
     target: str
 
 
+class PartingStarted(Event, frozen=True, array_like=True, gc=False, tag=16):
+    """The data of a step is a list, or holds one, of which each item runs on as a transaction of its own.
+
+    In the data of a part the item stands at `path`, where the list was; the names in `without` are left out of it.
+    """
+
+    transaction: int
+    step: str
+    path: list[str]
+    without: list[str]
+    target: str
+
+
 class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
 
@@ -368,6 +381,7 @@ AnyEvent = (
     | TransactionSplit
     | TransactionGathered
     | GatheringEnded
+    | PartingStarted
     | CallIntended
     | CallAnswered
     | CallFailed

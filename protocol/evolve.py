@@ -26,12 +26,14 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
+from protocol.lists import put_at
 from protocol.program import HOOK, RespondPlan
 from protocol.state import (
     CycleRow,
     DefinitionRow,
     IncidentRow,
     OpenCall,
+    Parting,
     State,
     TransactionRow,
     TransactionStatus,
@@ -172,7 +174,7 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
 
 def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.until, row.call, row.split = 0, None, 0
+    row.until, row.call, row.split, row.parting = 0, None, 0, None
     if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
         hit.failed_at = event.step
     end_hit(state, row)
@@ -200,7 +202,12 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         hit = state.hit(parent.hit)
         hit.branches = max(hit.branches, 1) + 1
         state.save(hit)
-    item = event.item if isinstance(event.item, dict) else {"item": event.item}
+    parting = parent.parting
+    if parting is not None:
+        whole = {name: value for name, value in parent.data[event.step].items() if name not in parting.without}
+        item = put_at(whole, parting.path, event.item)
+    else:
+        item = event.item if isinstance(event.item, dict) else {"item": event.item}
     child = TransactionRow(
         seq,
         event.cycle,
@@ -217,6 +224,12 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         events=[seq, seq],
     )
     _begin(state, child)
+
+
+def _parting_started(state: State, event: e.PartingStarted, seq: int) -> None:
+    row = touch(state, event, seq, event.transaction)
+    row.parting = Parting(event.step, event.path, event.without, event.target)
+    state.save(row)
 
 
 def _begin(state: State, row: TransactionRow) -> None:
@@ -355,6 +368,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionSplit: _transaction_split,
     e.TransactionGathered: _transaction_gathered,
     e.GatheringEnded: _gathering_ended,
+    e.PartingStarted: _parting_started,
     e.CallIntended: _call_intended,
     e.CallAnswered: _call_answered,
     e.CallFailed: _call_failed,

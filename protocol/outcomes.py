@@ -11,6 +11,7 @@ from protocol.events import CallAnswered, CallFailed, CallIntended, CallUnknown,
 from protocol.failures import fail, step_failed
 from protocol.hooks import MESSAGE_MAX, BadWord, after_word, rejection
 from protocol.inputs import CallAnswer
+from protocol.parting import complete
 from protocol.program import CallPlan, ScriptPlan, WebhookPlan
 from protocol.replies import answer_at_end, tell
 from protocol.retry import retry_after
@@ -28,7 +29,7 @@ def attempt_failed(turn: Turn, row: TransactionRow, phase: Literal["connect", "s
 
 def hook_ended(turn: Turn, row: TransactionRow, result: dict[str, Any]) -> None:
     """An `after_webhook` returned: the data of its step is what it says, or nothing more runs."""
-    step, plan = row.step, turn.program(row).plans[row.step]
+    step = row.step
     try:
         word = after_word(result)
         reject = None if word.reject is UNSET else rejection(word.reject)
@@ -46,8 +47,7 @@ def hook_ended(turn: Turn, row: TransactionRow, result: dict[str, Any]) -> None:
         turn.incident(row.id, step, "filtered", word.filter[:MESSAGE_MAX], "info")
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, row.data[step], END))
     else:
-        data = row.data[step] if word.data is UNSET else word.data
-        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
+        complete(turn, row, row.data[step] if word.data is UNSET else word.data)
 
 
 def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
@@ -61,7 +61,7 @@ def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
         return
     if plan.gaps:
         kind, message = "out_of_retries", f"Out of retries: {kind}: {message}"
-    step_failed(turn, row, kind, message)
+    step_failed(turn, row, kind, message, row.data[row.step] if isinstance(plan, WebhookPlan) else None)
 
 
 def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited"]) -> None:
@@ -110,7 +110,7 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
             said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
             call_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
             return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
+    complete(turn, row, data)
 
 
 def call_unknown(turn: Turn, row: TransactionRow) -> None:

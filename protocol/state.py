@@ -96,6 +96,15 @@ class OpenCall(Struct, gc=False, array_like=True):
     refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
 
 
+class Parting(Struct, gc=False, array_like=True):
+    """Data that is being parted by the items of a list; how many have begun is the row's `split`."""
+
+    step: str
+    path: list[str]
+    without: list[str]
+    target: str
+
+
 class TransactionRow(Struct, gc=False, array_like=True):
     """One traversal of a cycle: where it is and the data of every step it ran, in the order they ran."""
 
@@ -122,6 +131,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
     seen: dict[str, str] = {}  # By webhook with `newer_than`: its value in the last request that was given to this.
+    parting: Parting | None = None
 
 
 class IncidentRow(Struct, gc=False, array_like=True):

@@ -31,8 +31,10 @@ from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import show
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
+from protocol.lists import value_at
 from protocol.newer import give
 from protocol.outcomes import answered, attempt_failed, hook_ended, resend
+from protocol.parting import SPLIT_MAX, complete
 from protocol.program import (
     HOOK,
     SCRIPT,
@@ -47,10 +49,9 @@ from protocol.program import (
     WebhookPlan,
 )
 from protocol.replies import answer_at_end, respond
-from protocol.state import HitRow, TransactionRow
+from protocol.state import HitRow, Parting, TransactionRow
 from protocol.turn import Turn, scope
 
-SPLIT_MAX = 10_000  # Items of one split; each is a transaction of its own.
 PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 bytes of journal each.
 
 
@@ -65,7 +66,7 @@ def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, hit.step))
         _call_function(turn, row, HOOK, plan.step.after_webhook)
     else:
-        turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, plan.after))
+        complete(turn, row, data)
 
 
 def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
@@ -90,7 +91,9 @@ def run(turn: Turn, row: TransactionRow) -> None:
             if turn.exhausted:
                 turn.rest.append(Continue(row.cycle, turn.at, row.id))
                 return
-            if row.step == END:
+            if row.parting is not None:
+                _part(turn, row, row.parting)
+            elif row.step == END:
                 turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
             else:
                 _step(turn, row)
@@ -161,6 +164,18 @@ def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
 
 
+def _part(turn: Turn, row: TransactionRow, parting: Parting) -> None:
+    """The same for the items of a list that nobody named."""
+    items = value_at(row.data[parting.step], parting.path)
+    while row.split < len(items):
+        if turn.exhausted:
+            return
+        turn.passes += 1
+        event = TransactionSplit(row.cycle, turn.at, row.id, parting.step, row.split, items[row.split], parting.target)
+        run(turn, turn.state.transaction(turn.emit(event)))
+    turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
+
+
 def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
     step = row.step
     key = plan.key_of(scope(turn.state, row))
@@ -204,8 +219,7 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
         case ScriptResult(data=data) if call.request.method == HOOK:
             hook_ended(turn, row, data)
         case ScriptResult(data=data):
-            after = turn.program(row).plans[call.step].after
-            turn.emit(StepCompleted(row.cycle, turn.at, row.id, call.step, data, after))
+            complete(turn, row, data)
         case CallFailure(phase=phase, reason=reason):
             kind = "connection_failed" if phase == "connect" else "no_answer"
             kind = "script_failed" if call.request.method in (SCRIPT, HOOK) else kind

@@ -33,6 +33,7 @@ class Hidden:
         self._rendered: dict[str, set[str]] = {}  # Call step → the parts of its request that are masked whole.
         self._answers: set[str] = set()  # Respond steps that tell something sensitive.
         self._keys: dict[str, set[int]] = {}  # Mid-cycle webhook → which values of its match key.
+        self._splits: set[str] = set()  # Steps that split a list they name.
         self._marks: set[str] = set()  # Webhooks whose requests are ordered by a sensitive field.
         self._deliveries: set[str] = set()  # Webhooks whose delivery key is a sensitive field.
 
@@ -47,6 +48,7 @@ class Hidden:
             plan = plans.get(name)
             if isinstance(plan, ScriptPlan) or (isinstance(plan, WebhookPlan) and _is_scripted(plan, paths)):
                 self._hide(name, {()})
+        self._splits |= {name for name, plan in plans.items() if isinstance(plan, SplitPlan)}
         splits = {name: plan.items for name, plan in plans.items() if isinstance(plan, SplitPlan)}
         for _ in splits:  # One may take its items from another, which need not stand before it.
             for name, items in splits.items():
@@ -153,8 +155,9 @@ class Hidden:
         return {**shown, **{part: MASK for part in ("url", "body") if part in hidden}}
 
     def item(self, step: str, item: Any) -> Any:
-        """One item of a list that a step splits."""
-        return mask(item, self._fields.get(step, ()))
+        """One item of a list that a step splits; of one that nobody named, where it lay in the data is not known."""
+        fields = self._fields.get(step, ())
+        return mask(item, fields if step in self._splits or not fields else [()])
 
     def answer(self, step: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         """An answer to a caller; early journals do not name the step that built it, so any of them may hide it."""
