@@ -13,41 +13,15 @@ is the transaction's id and the number of `HitAccepted` is the hit's id: an orde
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+
+# What events are made of is known by their name here, wherever it stands.
+from protocol.event import Event as Event  # noqa: PLC0414 - The alias is what makes a type checker see it from outside.
+from protocol.event import Origin as Origin  # noqa: PLC0414 - The same.
+from protocol.event import Request as Request  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import HitIgnored as HitIgnored  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import PartingStarted as PartingStarted  # noqa: PLC0414 - The same.
 
 PassStatus = Literal["completed", "held", "failed", "stopped"]
-
-
-class Origin(Struct, frozen=True, array_like=True, gc=False):
-    """The step of another cycle whose link made a hit; the answer to the hit goes back there."""
-
-    cycle: str
-    transaction: int
-    step: str
-    number: int  # The pass of the parent, since one step runs once a pass.
-
-
-class Request(Struct, frozen=True, array_like=True, gc=False):
-    """One outbound request as the step rendered it; the connector's secrets are added when it is sent.
-
-    A script leaves the process like a call: its method is `SCRIPT`, or `HOOK` for an `after_webhook`, and its url the
-    name of the function.
-    """
-
-    connector: str
-    method: str
-    url: str  # Absolute, or a path below the connector's base URL.
-    headers: dict[str, str]
-    body: bytes
-    content_type: str
-    timeout: int  # Nanoseconds.
-
-
-class Event(Struct, frozen=True, array_like=True, gc=False):
-    """What every event carries first."""
-
-    cycle: str
-    at: int
 
 
 class WriterStarted(Event, frozen=True, array_like=True, gc=False, tag=1):
@@ -132,18 +106,6 @@ class HitExpired(Event, frozen=True, array_like=True, gc=False, tag=14):
     """A parked hit waited in vain."""
 
     hit: int
-
-
-class HitIgnored(Event, frozen=True, array_like=True, gc=False, tag=15):
-    """A hit is older than the last one that this transaction was given at its step, so it does not run.
-
-    `mark` and `seen` are the two values of the step's `newer_than`, in canonical text.
-    """
-
-    hit: int
-    transaction: int
-    mark: str
-    seen: str
 
 
 class TransactionStarted(Event, frozen=True, array_like=True, gc=False, tag=20):
@@ -241,19 +203,6 @@ class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
     step: str
     count: int
     definition_hash: str
-    target: str
-
-
-class PartingStarted(Event, frozen=True, array_like=True, gc=False, tag=16):
-    """The data of a step is a list, or holds one, of which each item runs on as a transaction of its own.
-
-    In the data of a part the item stands at `path`, where the list was; the names in `without` are left out of it.
-    """
-
-    transaction: int
-    step: str
-    path: list[str]
-    without: list[str]
     target: str
 
 

@@ -1,0 +1,28 @@
+"""Facts about what webhooks and other steps bring; `protocol.events` is their front door, and has the rules."""
+
+from protocol.event import Event
+
+
+class HitIgnored(Event, frozen=True, array_like=True, gc=False, tag=15):
+    """A hit is older than the last one that this transaction was given at its step, so it does not run.
+
+    `mark` and `seen` are the two values of the step's `newer_than`, in canonical text.
+    """
+
+    hit: int
+    transaction: int
+    mark: str
+    seen: str
+
+
+class PartingStarted(Event, frozen=True, array_like=True, gc=False, tag=16):
+    """The data of a step is a list, or holds one, of which each item runs on as a transaction of its own.
+
+    In the data of a part the item stands at `path`, where the list was; the names in `without` are left out of it.
+    """
+
+    transaction: int
+    step: str
+    path: list[str]
+    without: list[str]
+    target: str
