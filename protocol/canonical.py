@@ -99,6 +99,12 @@ def instant_ns(value: Any) -> int | None:
     return None if moment is None else round((moment - EPOCH) / timedelta(microseconds=1)) * 1000
 
 
+def instant_text(at: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 text in UTC, down to the millisecond."""
+    moment = EPOCH + timedelta(milliseconds=at // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def text_of(value: Any) -> str:
     """A scalar as text, as JSON would write it."""
     if isinstance(value, bool):

@@ -20,6 +20,7 @@ from protocol.event import Origin as Origin  # noqa: PLC0414 - The same.
 from protocol.event import Request as Request  # noqa: PLC0414 - The same.
 from protocol.events_webhooks import HitIgnored as HitIgnored  # noqa: PLC0414 - The same.
 from protocol.events_webhooks import PartingStarted as PartingStarted  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import StepSucceeded as StepSucceeded  # noqa: PLC0414 - The same.
 
 PassStatus = Literal["completed", "held", "failed", "stopped"]
 
@@ -321,6 +322,7 @@ AnyEvent = (
     | TransactionStarted
     | PassStarted
     | StepCompleted
+    | StepSucceeded
     | DecisionTaken
     | TransactionHeld
     | HoldExpired

@@ -26,3 +26,14 @@ class PartingStarted(Event, frozen=True, array_like=True, gc=False, tag=16):
     path: list[str]
     without: list[str]
     target: str
+
+
+class StepSucceeded(Event, frozen=True, array_like=True, gc=False, tag=17):
+    """A step whose definition mentions `last_success` did its work; `began` is when the attempt that did it left.
+
+    What changed at a remote while it answered lies behind that instant, so a poll from there misses nothing.
+    """
+
+    transaction: int
+    step: str
+    began: int

@@ -146,6 +146,14 @@ def _step_completed(state: State, event: e.StepCompleted, seq: int) -> None:
     state.save(row)
 
 
+def _step_succeeded(state: State, event: e.StepSucceeded, seq: int) -> None:
+    state.save(touch(state, event, seq, event.transaction))
+    cycle = state.cycle(event.cycle)
+    latest = max(event.began, cycle.succeeded.get(event.step, 0))  # An older attempt may have taken longer.
+    cycle.succeeded = {**cycle.succeeded, event.step: latest}
+    state.save(cycle)
+
+
 def _decision_taken(state: State, event: e.DecisionTaken, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     row.step = event.target
@@ -274,7 +282,7 @@ def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
 def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.call
-    row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
+    row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link, at=event.at)
     if before is not None:
         row.call.failures, row.call.refusals = before.failures, before.refusals
     if event.request.method != HOOK:  # Which is given the data that its step has, and gives it anew.
@@ -359,6 +367,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionStarted: _transaction_started,
     e.PassStarted: _pass_started,
     e.StepCompleted: _step_completed,
+    e.StepSucceeded: _step_succeeded,
     e.DecisionTaken: _decision_taken,
     e.TransactionHeld: _transaction_held,
     e.HoldExpired: _hold_expired,

@@ -110,6 +110,7 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
             said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
             call_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
             return
+    turn.succeeded(row, step, row.call.at if row.call else turn.at)
     complete(turn, row, data)
 
 

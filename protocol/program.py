@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct
 
 from protocol.canonical import canonical
@@ -43,6 +44,7 @@ HOOK = "HOOK"  # The same of an `after_webhook`, which is given the data of its 
 SCRIPT_NS = 60 * UNITS_NS["second"]  # A script may take; longer work belongs behind an HTTP call of its own.
 LINK_PREFIX = "cycle:"
 MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
+_LAST_SUCCESS = re.compile(rb"\blast_success\b")
 _HIT = re.compile(rb"\bhit\b")
 
 Scope = Mapping[str, Any]
@@ -187,6 +189,7 @@ class Program(Struct, frozen=True):
     trigger: str
     plans: dict[str, Plan]
     mentions_hit: bool  # Whether any text of the definition may read the request itself.
+    notes_success: frozenset[str]  # Steps that may read when they last succeeded.
 
     def webhook(self, step: str) -> WebhookPlan:
         """The plan of a webhook step; `KeyError` when there is no such webhook in this version."""
@@ -252,7 +255,10 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
             case _:
                 continue  # A note never runs.
     mentions_hit = _HIT.search(encode_definition(definition)) is not None
-    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit)
+    notes_success = frozenset(
+        name for name in plans if _LAST_SUCCESS.search(msgspec.json.encode(definition.steps[name])) is not None
+    )
+    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit, notes_success)
 
 
 def _webhook(

@@ -43,6 +43,9 @@ class CycleRow(Struct, gc=False, array_like=True):
     parked: int = 0
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
+    succeeded: dict[
+        str, int
+    ] = {}  # By step that mentions `last_success`: when the latest attempt that did its work left.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):
@@ -94,6 +97,7 @@ class OpenCall(Struct, gc=False, array_like=True):
     unknown: bool = False
     failures: int = 0  # Attempts that failed and were followed by another.
     refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
+    at: int = 0  # When the latest attempt left.
 
 
 class Parting(Struct, gc=False, array_like=True):

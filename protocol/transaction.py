@@ -120,6 +120,7 @@ def _step(turn: Turn, row: TransactionRow) -> None:
         match plan:
             case DecidePlan():
                 target = plan.choose(scope(turn.state, row))
+                turn.succeeded(row, row.step, turn.at)
                 turn.emit(DecisionTaken(row.cycle, turn.at, row.id, row.step, target))
             case RespondPlan():
                 respond(turn, row, plan)
@@ -161,6 +162,7 @@ def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
         turn.passes += 1
         event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], plan.after)
         run(turn, turn.state.transaction(turn.emit(event)))
+    turn.succeeded(row, step, turn.at)
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
 
 
@@ -219,6 +221,7 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
         case ScriptResult(data=data) if call.request.method == HOOK:
             hook_ended(turn, row, data)
         case ScriptResult(data=data):
+            turn.succeeded(row, call.step, call.at)
             complete(turn, row, data)
         case CallFailure(phase=phase, reason=reason):
             kind = "connection_failed" if phase == "connect" else "no_answer"
@@ -235,6 +238,7 @@ def wait_over(turn: Turn, row: TransactionRow) -> None:
         resend(turn, row)
     else:
         plan = turn.program(row).plans[step]
+        turn.succeeded(row, step, turn.at)
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
     run(turn, row)
 
@@ -252,4 +256,5 @@ def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
     if until > turn.at:
         turn.emit(WaitStarted(row.cycle, turn.at, row.id, row.step, until, "delay"))
     else:
+        turn.succeeded(row, row.step, turn.at)
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))

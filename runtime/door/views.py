@@ -4,6 +4,7 @@ from typing import Any
 
 from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow
 from runtime import views
+from runtime.clock import instant
 from runtime.engine import Engine
 from runtime.masking import hidden_of
 from runtime.store.rows import TABLES
@@ -26,6 +27,7 @@ def cycle_view(engine: Engine, row: CycleRow) -> dict[str, Any]:
         "hash": row.definition_hash,
         "counts": counts,
         "webhooks": webhooks,
+        "last_success": {step: instant(at) for step, at in row.succeeded.items()},
     }
 
 
