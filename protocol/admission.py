@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
-from protocol.bodies import BodyError, UnsupportedBody
+from protocol.bodies import BodyError, UnsupportedBody, repeats_names
 from protocol.cloudevents import read_event
 from protocol.definition import Dedupe, Verify
 from protocol.duration import SECOND_NS
@@ -60,7 +60,7 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         return problem(415, "Unsupported media type", str(fault))
     except BodyError as fault:
         return problem(400, "Malformed body", str(fault))
-    data, faults = plan.contract.read(body)
+    data, faults = plan.contract.read(body, repeats=repeats(request.method, request.headers.get("content-type", "")))
     key = plan.key(data) if plan.match else ()
     if key is None:
         where = ", ".join(pair.location for pair in plan.match)
@@ -138,6 +138,11 @@ def _hit(
         warnings=warnings,
         script=request.script,
     )
+
+
+def repeats(method: str, content_type: str) -> bool:
+    """Whether a request writes a list by repeating its name."""
+    return method in QUERY_METHODS or repeats_names(content_type)
 
 
 def without_secrets(plan: WebhookPlan, headers: Mapping[str, str]) -> dict[str, str]:

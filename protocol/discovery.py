@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from protocol.admission import QUERY_METHODS, Incoming, event_of
-from protocol.bodies import FORM, MULTIPART, XML_TYPES, media_type, read_body
+from protocol.admission import Incoming, event_of, repeats
+from protocol.bodies import FORM, read_body, repeats_names
 from protocol.canonical import decimal_of, instant_of
 from protocol.definition import FieldType
 
@@ -54,14 +54,14 @@ class Discovery(Struct, frozen=True):
 
 def discover_sample(body: bytes, content_type: str) -> Discovery:
     """The fields of a body; raises `BodyError` when it is not what its type says."""
-    return discover(read_body(body, content_type), texts=_has_only_text(content_type))
+    return discover(read_body(body, content_type), texts=repeats_names(content_type))
 
 
 def discover_request(request: Incoming) -> Discovery:
     """The fields of a request; raises `BodyError` when its body can not be read."""
     value, _ = event_of(request)
     content_type = request.headers.get("content-type", "")
-    return discover(value, texts=request.method in QUERY_METHODS or _has_only_text(content_type))
+    return discover(value, texts=repeats(request.method, content_type))
 
 
 def discover(value: Any, *, texts: bool = False) -> Discovery:
@@ -77,11 +77,6 @@ def discover(value: Any, *, texts: bool = False) -> Discovery:
     elif isinstance(value, list):
         _list(found, [value], (("", False),), texts=texts)
     return found
-
-
-def _has_only_text(content_type: str) -> bool:
-    kind = media_type(content_type)
-    return kind in (FORM, MULTIPART, *XML_TYPES) or kind.endswith("+xml")
 
 
 def _key(location: str) -> str:

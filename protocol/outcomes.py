@@ -5,6 +5,7 @@ from typing import Any, Literal
 from msgspec import UNSET
 
 from protocol.answers import problem
+from protocol.bodies import repeats_names
 from protocol.definition import END
 from protocol.duration import SECOND_NS
 from protocol.events import CallAnswered, CallFailed, CallIntended, CallUnknown, StepCompleted, WaitStarted
@@ -105,7 +106,8 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
         return
     data: dict[str, Any] = {}
     if plan.contract.declared:
-        data, faults = plan.contract.read(row.data[step]["body"])
+        repeats = repeats_names(answer.headers.get("content-type", ""))
+        data, faults = plan.contract.read(row.data[step]["body"], repeats=repeats)
         if faults:
             said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
             call_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")

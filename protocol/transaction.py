@@ -8,7 +8,7 @@
 
 from typing import Any, assert_never
 
-from protocol.bodies import BodyError
+from protocol.bodies import BodyError, repeats_names
 from protocol.calls import StepFailed, idempotency_key, render_request
 from protocol.canonical import instant_ns
 from protocol.cloudevents import read_event
@@ -72,9 +72,10 @@ def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any
 def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
     """What a stored hit gives its step: the declared fields of its body, or of its query for GET and DELETE."""
     if hit.method in ("GET", "DELETE"):
-        return plan.contract.read(hit.query)[0]
+        return plan.contract.read(hit.query, repeats=True)[0]
     try:
-        return plan.contract.read(read_event(hit.headers, hit.body, hit.content_type)[0])[0]
+        body, _ = read_event(hit.headers, hit.body, hit.content_type)
+        return plan.contract.read(body, repeats=repeats_names(hit.content_type))[0]
     except BodyError:
         return {}  # The step does not check its requests (`check: off`), and this one could not be read.
 

@@ -99,6 +99,7 @@ def test_4_a_contract_of_the_discovered_fields_reads_the_sample(value: Any, text
     found = discover(sample, texts=texts)
     contract = Contract(dict(found.fields))
     assert contract.read(sample)[1] == []
+    assert contract.read(sample, repeats=texts)[1] == []
     step = "  t:\n    webhook: shop\n" + "".join(f"    {line}\n" for line in found.yaml.splitlines())
     story = Story(cycle(step + "  d: {delay: 1 minute}\n"))
     plan = story.state.program("hash-c").webhook("t")
