@@ -18,8 +18,10 @@ import msgspec
 from protocol.event import Event as Event  # noqa: PLC0414 - The alias is what makes a type checker see it from outside.
 from protocol.event import Origin as Origin  # noqa: PLC0414 - The same.
 from protocol.event import Request as Request  # noqa: PLC0414 - The same.
+from protocol.events_redrive import CallWithheld, HitRedriven, RedriveOrdered, TransactionResumed
 from protocol.events_webhooks import HitIgnored as HitIgnored  # noqa: PLC0414 - The same.
 from protocol.events_webhooks import PartingStarted as PartingStarted  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import RequestArrived as RequestArrived  # noqa: PLC0414 - The same.
 from protocol.events_webhooks import StepSucceeded as StepSucceeded  # noqa: PLC0414 - The same.
 
 PassStatus = Literal["completed", "held", "failed", "stopped"]
@@ -322,6 +324,7 @@ AnyEvent = (
     | TransactionStarted
     | PassStarted
     | StepCompleted
+    | RequestArrived
     | StepSucceeded
     | DecisionTaken
     | TransactionHeld
@@ -344,6 +347,10 @@ AnyEvent = (
     | ReplySent
     | ReplyDetached
     | IncidentRaised
+    | RedriveOrdered
+    | HitRedriven
+    | TransactionResumed
+    | CallWithheld
 )
 
 SCHEMA = 3  # Of the event set; grows when an event is added.

@@ -1,5 +1,7 @@
 """Facts about what webhooks and other steps bring; `protocol.events` is their front door, and has the rules."""
 
+from typing import Any
+
 from protocol.event import Event
 
 
@@ -37,3 +39,11 @@ class StepSucceeded(Event, frozen=True, array_like=True, gc=False, tag=17):
     transaction: int
     step: str
     began: int
+
+
+class RequestArrived(Event, frozen=True, array_like=True, gc=False, tag=18):
+    """A request came to a webhook, whose `after_webhook`, or the list in it, decides what the pass goes on with."""
+
+    transaction: int
+    step: str
+    data: dict[str, Any]

@@ -7,7 +7,7 @@
 
 from typing import Any
 
-from protocol.events import PartingStarted, StepCompleted
+from protocol.events import PartingStarted, RequestArrived, StepCompleted
 from protocol.failures import step_failed
 from protocol.lists import NotSplittable, find_list, value_at
 from protocol.program import CallPlan, Program, WebhookPlan
@@ -32,8 +32,8 @@ def complete(turn: Turn, row: TransactionRow, data: dict[str, Any]) -> None:
             if path is not None and len(items := value_at(whole, path)) > SPLIT_MAX:
                 raise NotSplittable(f"{len(items)} items, of at most {SPLIT_MAX}")
         except NotSplittable as fault:
-            if isinstance(plan, WebhookPlan):  # Whatever follows: what came is seen with the transaction.
-                turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, step))
+            if isinstance(plan, WebhookPlan) and not row.arrived:  # Whatever follows, what came is not lost.
+                turn.emit(RequestArrived(row.cycle, turn.at, row.id, step, data))
             step_failed(turn, row, "can_not_be_split", f"Step data cannot be split: {fault}", data)
             return
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))

@@ -6,7 +6,10 @@
 4. Nothing here acts: a call that must be made is a `CallIntended`, an answer to be sent is a `ReplyBuilt`.
 """
 
+from collections.abc import Sequence
 from typing import Any, assert_never
+
+from msgspec import UNSET
 
 from protocol.bodies import BodyError, repeats_names
 from protocol.calls import StepFailed, idempotency_key, render_request
@@ -19,6 +22,7 @@ from protocol.events import (
     DecisionTaken,
     PassStarted,
     Request,
+    RequestArrived,
     StepCompleted,
     TransactionCompleted,
     TransactionGathered,
@@ -27,9 +31,11 @@ from protocol.events import (
     WaitEnded,
     WaitStarted,
 )
+from protocol.events_redrive import CallWithheld
 from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import show
+from protocol.fold_redrive import is_pending
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
 from protocol.lists import value_at
 from protocol.newer import give
@@ -62,11 +68,10 @@ def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any
         data = hit_data(plan, hit)
     turn.passes += 1
     turn.emit(PassStarted(row.cycle, turn.at, row.id, hit.id, hit.step, row.number + 1))
-    if isinstance(plan.step.after_webhook, str):
-        turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, hit.step))
-        _call_function(turn, row, HOOK, plan.step.after_webhook)
-    else:
+    if plan.step.after_webhook is UNSET:
         complete(turn, row, data)
+    else:
+        turn.emit(RequestArrived(row.cycle, turn.at, row.id, hit.step, data))
 
 
 def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
@@ -127,12 +132,15 @@ def _step(turn: Turn, row: TransactionRow) -> None:
                 respond(turn, row, plan)
             case CallPlan():
                 _call(turn, row, plan)
+            case WebhookPlan() if row.arrived:
+                _arrived(turn, row, plan)
             case WebhookPlan():
                 _hold(turn, row, plan)
             case WaitPlan():
                 _wait(turn, row, plan)
-            case ScriptPlan(function=function):
-                _call_function(turn, row, SCRIPT, function)
+            case ScriptPlan():
+                request = Request("", SCRIPT, plan.function, {}, b"", "", SCRIPT_NS)
+                _intend(turn, row, plan, request)
             case SplitPlan():
                 _split(turn, row, plan)
             case GatherPlan():
@@ -187,8 +195,14 @@ def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
         raise StepFailed("required_source_empty", f"Required source is empty: nothing to match by in {pairs}")
     until = turn.at + plan.hold if plan.hold else 0
     turn.emit(TransactionHeld(row.cycle, turn.at, row.id, step, list(key), until))
+    take_parked(turn, row, step, key)
+
+
+def take_parked(turn: Turn, row: TransactionRow, step: str, key: Sequence[str]) -> None:
+    """Give a transaction the hits that are parked for what it has reached, in their order."""
     if not turn.state.cycle(row.cycle).parked:
         return  # Nearly always so, and it saves the look-up.
+    plan = turn.program(row).webhook(step)
     for hit in turn.state.find("parked", (row.cycle, step, *key), PARKED_AT_ONCE_MAX):
         parked = turn.state.hit(hit)
         give(turn, parked, row, plan, (plan.mark(hit_data(plan, parked)) or "") if plan.newer else "")
@@ -198,13 +212,29 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     step = row.step
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
         raise StepFailed("loop_detected", f"508 Loop Detected: links are {row.depth} deep at {step}")
-    request = render_request(plan, scope(turn.state, row))
+    before = row.pending.request if row.pending is not None and is_pending(row, step) else None
+    _intend(turn, row, plan, before or render_request(plan, scope(turn.state, row)), plan.link)
+
+
+def _intend(
+    turn: Turn, row: TransactionRow, plan: CallPlan | ScriptPlan, request: Request, link: tuple[str, str] | None = None
+) -> None:
+    """Make a call, unless it may have taken effect before this transaction resumed it, and must not do so twice."""
+    step = row.step
     key = idempotency_key(row, step)
-    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link))
+    if is_pending(row, step) and not plan.safe_to_repeat and link is None:
+        turn.emit(CallWithheld(row.cycle, turn.at, row.id, step, key, request))
+        turn.incident(row.id, step, "unknown_outcome", "a person must say whether the call took effect")
+        return
+    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, link))
 
 
-def _call_function(turn: Turn, row: TransactionRow, method: str, function: str) -> None:
-    request = Request("", method, function, {}, b"", "", SCRIPT_NS)
+def _arrived(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
+    """A request has come, and its data waits for the step's `after_webhook`, if this version has one."""
+    if plan.step.after_webhook is UNSET:
+        complete(turn, row, row.data[row.step])
+        return
+    request = Request("", HOOK, plan.step.after_webhook, {}, b"", "", SCRIPT_NS)
     key = idempotency_key(row, row.step)
     turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
 

@@ -11,13 +11,14 @@ from quart import Quart, Response, request
 from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
 from protocol.admission import Incoming
 from protocol.answers import problem
 from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
-from runtime.door.webhook import Answer, Fate, Waiting, find, receive
+from runtime.door.http1 import parameters
+from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
 
 # The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
 WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
@@ -74,12 +75,17 @@ async def _webhook(door: Door, identifier: str) -> Response:
     if isinstance(found, Answer):
         return as_response(found.reply)
     assert door.engine is not None, "a door that finds its webhooks is ready"
-    body = await request.get_data(as_text=False)
+    try:
+        body = await request.get_data(as_text=False)
+    except RequestEntityTooLarge:
+        return as_response(too_large(door))
+    except RequestTimeout:
+        return as_response(too_slow(door))
     assert isinstance(body, bytes), "asked for as bytes"
     incoming = Incoming(
         method=request.method,
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]},
-        query=request.args.to_dict() if request.query_string else {},
+        query=parameters(request.query_string),
         body=body,
         at=door.engine.clock(),
     )

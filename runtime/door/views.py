@@ -37,7 +37,9 @@ def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:
     latest = "txn = ? ORDER BY id DESC LIMIT ?"
     hits = list(database.rows(TABLES[HitRow], latest, (row.id, LISTED_MAX)))[::-1]
     incidents = list(database.rows(TABLES[IncidentRow], latest, (row.id, LISTED_MAX)))[::-1]
-    return views.transaction_view(row, hits, incidents, hidden_of(engine.state.program(row.definition_hash)))
+    found = (database.row(TABLES[HitRow], one) for hit in hits for one in hit.redriven)
+    later = [one for one in found if one is not None]
+    return views.transaction_view(row, hits, incidents, hidden_of(engine.state.program(row.definition_hash)), later)
 
 
 def parked_view(engine: Engine, row: HitRow) -> dict[str, Any]:

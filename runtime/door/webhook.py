@@ -85,6 +85,16 @@ def find(door: Door, identifier: str) -> Route | Answer:
     return route
 
 
+def too_large(door: Door) -> Reply:
+    """What a body past its bound is told."""
+    return problem(413, "Body too large", f"a body has at most {door.settings.body_bytes_max} bytes")
+
+
+def too_slow(door: Door) -> Reply:
+    """What a body that does not come is told."""
+    return problem(408, "Body too slow", f"the body did not come within {door.settings.body_timeout_s:g} seconds")
+
+
 async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
     """Verify, read and check a request, and put it to its cycle."""
     engine = door.engine

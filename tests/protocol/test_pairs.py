@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from protocol.events_redrive import RedriveAction
 from protocol.inputs import (
     CallAnswer,
     CallEnded,
@@ -16,8 +17,10 @@ from protocol.inputs import (
     Hit,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Recover,
+    Redrive,
     ReplySettled,
     Settle,
     Start,
@@ -124,6 +127,13 @@ def deployed(story: Story, text: str) -> Input:
     return Deploy("orders", story.at, encode_definition(definition), f"hash-{'orders' if text == ORDER else 'new'}", {})
 
 
+def redriven(story: Story, action: RedriveAction, item: int) -> Input:
+    """An item of an order to redrive."""
+    given = story.redrive_input(action, item)
+    assert isinstance(given, Redrive)
+    return given
+
+
 GOOD = CallAnswer(200, {"content-type": "application/json"}, b'{"job_id": 42}')
 INPUTS: dict[str, Callable[[Story], Input]] = {
     "answer": lambda story: ended(story, GOOD),
@@ -152,6 +162,10 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "start": lambda story: Start("orders", story.at),
     "stop": lambda story: Stop("orders", story.at, "stop"),
     "finish": lambda story: Stop("orders", story.at, "finish"),
+    "order": lambda story: OrderRedrive("", story.at, "o1", "", "resume", "d", (story.only().id,)),
+    "resume": lambda story: redriven(story, "resume", story.only().id),
+    "rerun": lambda story: redriven(story, "rerun", story.only().id),
+    "redeliver": lambda story: redriven(story, "redeliver", story.only().trigger),
 }
 TABLE = """
 running   answer        held      CallAnswered StepCompleted TransactionHeld
@@ -180,6 +194,10 @@ running   deploy_new    running   CycleDeployed
 running   start         running
 running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
+running   order         running   RedriveOrdered
+running   resume        running
+running   rerun         running
+running   redeliver     running
 held      answer        held
 held      bad_answer    held
 held      failure       held
@@ -206,6 +224,10 @@ held      deploy_new    held      CycleDeployed
 held      start         held
 held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
+held      order         held      RedriveOrdered
+held      resume        held
+held      rerun         held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+held      redeliver     held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 queued    answer        completed CallAnswered StepCompleted TransactionCompleted
                                   PassStarted StepCompleted DecisionTaken TransactionCompleted
 queued    bad_answer    completed CallAnswered StepCompleted TransactionCompleted
@@ -234,6 +256,10 @@ queued    deploy_new    running   CycleDeployed
 queued    start         running
 queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
+queued    order         running   RedriveOrdered
+queued    resume        running
+queued    rerun         running
+queued    redeliver     running   HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 completed answer        completed
 completed bad_answer    completed
 completed failure       completed
@@ -260,6 +286,10 @@ completed deploy_new    completed CycleDeployed
 completed start         completed
 completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
+completed order         completed RedriveOrdered
+completed resume        completed
+completed rerun         completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+completed redeliver     completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 failed    answer        failed
 failed    bad_answer    failed
 failed    failure       failed
@@ -286,6 +316,10 @@ failed    deploy_new    failed    CycleDeployed
 failed    start         failed
 failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
+failed    order         failed    RedriveOrdered
+failed    resume        failed    HitAccepted HitRedriven TransactionResumed CallIntended
+failed    rerun         failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+failed    redeliver     failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 stopped   answer        stopped
 stopped   bad_answer    stopped
 stopped   failure       stopped
@@ -312,6 +346,10 @@ stopped   deploy_new    stopped   CycleDeployed
 stopped   start         stopped   CycleStarted
 stopped   stop          stopped
 stopped   finish        stopped
+stopped   order         stopped   RedriveOrdered
+stopped   resume        stopped
+stopped   rerun         stopped
+stopped   redeliver     stopped
 unknown   answer        held
 unknown   bad_answer    held
 unknown   failure       held
@@ -338,6 +376,10 @@ unknown   deploy_new    held      CycleDeployed
 unknown   start         held
 unknown   stop          held      CycleStopped
 unknown   finish        held      CycleStopping CycleStopped
+unknown   order         held      RedriveOrdered
+unknown   resume        held
+unknown   rerun         held
+unknown   redeliver     held
 halted    answer        held
 halted    bad_answer    held
 halted    failure       held
@@ -364,6 +406,10 @@ halted    deploy_new    held      CycleDeployed
 halted    start         held      CycleStarted
 halted    stop          held
 halted    finish        held
+halted    order         held      RedriveOrdered
+halted    resume        held
+halted    rerun         held
+halted    redeliver     held
 stopping  answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
 stopping  bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
 stopping  failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
@@ -390,6 +436,10 @@ stopping  deploy_new    running   CycleDeployed
 stopping  start         running   CycleStarted
 stopping  stop          stopped   TransactionStopped CycleStopped
 stopping  finish        running
+stopping  order         running   RedriveOrdered
+stopping  resume        running
+stopping  rerun         running
+stopping  redeliver     running
 """
 EXPECTED = {
     (given, when): (status, events)
