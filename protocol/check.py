@@ -37,6 +37,7 @@ from protocol.program import LINK_PREFIX, SCOPE_NAMES
 
 RESERVED = frozenset({END, "fail", "env", "request", *SCOPE_NAMES})
 METHODS = ("webhook", "get", "post", "put", "patch", "delete")  # For which a connector declares fields.
+_A = {"object": "an object", "list": "a list"}
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 Found = Iterator[CheckFault]
@@ -239,9 +240,16 @@ def _location(step: WebhookStep, location: str, place: Place, at: tuple[str, ...
     except ValueError as fault:
         yield place.fault(at, str(fault))
         return
+    fields = {where: spec_of(declared).type for where, declared in step.fields.items()}
     within = [".".join(path[: length + 1]) for length in range(len(path))]
-    if step.fields and not any(one in step.fields for one in within):
-        yield place.fault(at, "is no declared field of this step", location, _near(location, list(step.fields)))
+    holder = next((where for where in reversed(within) if where in fields), "")
+    whole = not any(where.startswith(f"{holder}.") for where in fields)  # What is declared below is read alone.
+    if holder == location:
+        kind = fields[location] if whole else "object"
+        if kind in ("object", "list"):
+            yield place.fault(at, f"a request is known by one value, and this names {_A[kind]}", location)
+    elif fields and not (whole and fields.get(holder) in ("object", "any")):
+        yield place.fault(at, "is no declared field of this step", location, _near(location, list(fields)))
 
 
 def _verify(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:
