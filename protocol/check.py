@@ -31,7 +31,7 @@ from protocol.definition import (
 from protocol.duration import parse_duration
 from protocol.expression import ExpressionError, compile_expression, compile_template
 from protocol.fields import path_of, spec_of, split_location
-from protocol.flow import Flow, flow, passless_loop, reachable
+from protocol.flow import Flow, before, flow, passless_loop, reachable
 from protocol.loading import CONNECTOR_FILES, CheckFault, Draft, Loaded, Place, Source, load
 from protocol.program import LINK_PREFIX, SCOPE_NAMES
 
@@ -84,7 +84,7 @@ class View(Struct, frozen=True):
         """The names that an expression of a step may use."""
         if not self.whole:
             return {*self.definition.steps, *self.draft.broken, *SCOPE_NAMES}
-        return {*_earlier(self.definition, self.found, step), *SCOPE_NAMES}
+        return {*before(self.definition, self.found.targets, step), *SCOPE_NAMES}
 
 
 def check_definitions(loaded: Loaded) -> list[CheckFault]:
@@ -163,20 +163,6 @@ def _graph(definition: Definition, found: Flow, place: Place) -> Found:
     if loop:
         rule = f"loops without passing a webhook, a delay or a wait: {' → '.join([*loop, loop[0]])}"
         yield place.fault(("steps", loop[0]), rule, "")
-
-
-def _earlier(definition: Definition, found: Flow, step: str) -> list[str]:
-    """The steps from which a step can be reached: whose data it may use. Nothing is mapped from before a `wait_all`."""
-    before: set[str] = set()
-    ahead = [step]
-    while ahead:
-        target = ahead.pop()
-        for name, targets in found.targets.items():
-            if target in targets and name not in before:
-                before.add(name)
-                if not isinstance(definition.steps[name], WaitAllStep):
-                    ahead.append(name)
-    return sorted(before)
 
 
 def _step(view: View, name: str) -> Found:

@@ -40,6 +40,7 @@ from protocol.inputs import (
     Stop,
     Verdict,
 )
+from protocol.matching import forms_after
 from protocol.outcomes import call_unknown, resend
 from protocol.program import GatherPlan
 from protocol.replies import answer_at_end
@@ -125,8 +126,8 @@ def _deploy(turn: Turn, given: Deploy) -> Receipt:
     except KeyError:
         current = None
     if current is None or current.definition_hash != given.hash or current.identifiers != given.identifiers:
-        event = CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers)
-        turn.emit(event)
+        forms = {} if current is None else forms_after(turn.state, current, given)
+        turn.emit(CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers, forms))
     return Receipt(turn.state.cycle(given.cycle).status)
 
 

@@ -58,11 +58,15 @@ class WriterStarted(Event, frozen=True, array_like=True, gc=False, tag=1):
 
 
 class CycleDeployed(Event, frozen=True, array_like=True, gc=False, tag=2):
-    """A definition became the current one; `identifiers` are the webhook identifiers by step."""
+    """A definition became the current one; `identifiers` are the webhook identifiers by step.
+
+    `forms` are older versions by the steps at which they match requests by other locations or types than this one.
+    """
 
     definition: bytes
     hash: str
     identifiers: dict[str, str]
+    forms: dict[str, list[str]] = {}
 
 
 class CycleStarted(Event, frozen=True, array_like=True, gc=False, tag=3):
@@ -229,6 +233,15 @@ class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
     target: str
 
 
+class TransactionMoved(Event, frozen=True, array_like=True, gc=False, tag=32):
+    """The pass that begins runs another version of the cycle; `keys` are those of holds that it matches otherwise."""
+
+    transaction: int
+    step: str
+    definition_hash: str
+    keys: dict[str, list[str]]
+
+
 class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
 
@@ -352,6 +365,7 @@ AnyEvent = (
     | TransactionSplit
     | TransactionGathered
     | GatheringEnded
+    | TransactionMoved
     | CallIntended
     | CallAnswered
     | CallFailed
@@ -365,7 +379,7 @@ AnyEvent = (
     | IncidentRaised
 )
 
-SCHEMA = 2  # Of the event set; grows when an event is added.
+SCHEMA = 3  # Of the event set; grows when an event is added.
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

@@ -25,6 +25,7 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
+from protocol.fold_running import transaction_moved
 from protocol.program import RespondPlan
 from protocol.state import (
     CycleRow,
@@ -77,6 +78,7 @@ def _cycle_deployed(state: State, event: e.CycleDeployed, _seq: int) -> None:
         row = CycleRow(event.cycle)
     row.definition_hash = event.hash
     row.identifiers = {**row.identifiers, **event.identifiers}
+    row.forms = event.forms
     state.save(DefinitionRow(event.hash, event.definition))
     state.save(row)
 
@@ -121,15 +123,23 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     _move(state, row, "running")
 
 
+def left_from(row: TransactionRow, step: str) -> tuple[list[str], list[str]]:
+    """The steps whose data, and the holds, that a pass from a webhook leaves.
+
+    Both keep the order in which they came, so what came after a step is what stands behind it.
+    """
+    data, holds = list(row.data), list(row.reached)
+    if step in data:
+        del data[data.index(step) + 1 :]
+    later = holds[holds.index(step) + 1 :] if step in holds else []
+    return data, [name for name in holds if name not in later or name in data]
+
+
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
-    """Data and holds keep the order in which they came, so what came after a step is what stands behind it."""
-    order = list(row.data)
-    if step in row.data:
-        for later in order[order.index(step) + 1 :]:
-            del row.data[later]
-    holds = list(row.reached)
-    later_holds = holds[holds.index(step) + 1 :] if step in holds else []
-    for reached in [name for name in later_holds if name not in row.data]:
+    data, holds = left_from(row, step)
+    for later in row.data.keys() - set(data):
+        del row.data[later]
+    for reached in row.reached.keys() - set(holds):
         state.unfile("reached", (row.cycle, reached, *row.reached.pop(reached)), row.id)
 
 
@@ -351,6 +361,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionSplit: _transaction_split,
     e.TransactionGathered: _transaction_gathered,
     e.GatheringEnded: _gathering_ended,
+    e.TransactionMoved: transaction_moved,
     e.CallIntended: _call_intended,
     e.CallAnswered: _call_answered,
     e.CallFailed: _call_failed,

@@ -7,9 +7,10 @@
 
 from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitMatched, HitParked, TransactionStarted
 from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Parked, Refused, Resumed, Verdict
+from protocol.matching import find_candidates, read_hit
 from protocol.program import COLLECTED_NS, WebhookPlan
 from protocol.state import HitRow, TransactionRow, transaction_name
-from protocol.transaction import begin_pass, hit_data, run
+from protocol.transaction import begin_pass, run
 from protocol.turn import TURN_PASSES, Turn
 
 CANDIDATES_MAX = 20  # Transactions named when a match is ambiguous; the most recent is always among them.
@@ -36,7 +37,7 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         row = _start_transaction(turn, hit, began)
         _warn(turn, hit, row.id)
         return Accepted(began, row.id)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *hit.key), CANDIDATES_MAX)
+    candidates = find_candidates(turn.state, hit, hit.key, CANDIDATES_MAX)
     if not candidates:
         if plan.step.unmatched == "reject":
             return Refused(404, "No transaction matches", f"no transaction waits at {hit.step} for this request")
@@ -162,10 +163,10 @@ def _route(turn: Turn, hit: HitRow) -> None:
     if not plan.match:
         _start_transaction(turn, None, hit.id)
         return
-    key = plan.key(hit_data(plan, hit))
+    key = plan.key(read_hit(plan, hit)[0])
     if key is None:
         key = tuple(hit.key)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *key), CANDIDATES_MAX)
+    candidates = find_candidates(turn.state, hit, key, CANDIDATES_MAX)
     if candidates:
         _match(turn, hit, candidates)
     else:

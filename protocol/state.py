@@ -43,6 +43,7 @@ class CycleRow(Struct, gc=False, array_like=True):
     parked: int = 0
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
+    forms: dict[str, list[str]] = {}  # By webhook, older versions that match by other locations or types; one of each.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):
@@ -121,6 +122,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+    earlier: list[str] = []  # Versions that it ran before it moved to the one it runs.
 
 
 class IncidentRow(Struct, gc=False, array_like=True):

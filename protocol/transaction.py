@@ -8,10 +8,8 @@
 
 from typing import Any, assert_never
 
-from protocol.bodies import BodyError
 from protocol.calls import StepFailed, idempotency_key, render_request
 from protocol.canonical import instant_ns
-from protocol.cloudevents import read_event
 from protocol.definition import END
 from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
@@ -33,6 +31,8 @@ from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import show
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
+from protocol.matching import find_parked, read_hit
+from protocol.moving import move
 from protocol.outcomes import answered, call_failed, resend
 from protocol.program import (
     SCRIPT,
@@ -56,22 +56,13 @@ PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 byt
 
 def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any] | None = None) -> None:
     """Put a transaction at the webhook step that a hit came to; `data` saves reading the hit's body again."""
-    plan = turn.program(row).webhook(hit.step)
-    if data is None:
-        data = hit_data(plan, hit)
     turn.passes += 1
     turn.emit(PassStarted(row.cycle, turn.at, row.id, hit.id, hit.step, row.number + 1))
+    move(turn, row, hit)
+    plan = turn.program(row).webhook(hit.step)
+    if data is None:
+        data = read_hit(plan, hit)[0]
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, plan.after))
-
-
-def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
-    """What a stored hit gives its step: the declared fields of its body, or of its query for GET and DELETE."""
-    if hit.method in ("GET", "DELETE"):
-        return plan.contract.read(hit.query)[0]
-    try:
-        return plan.contract.read(read_event(hit.headers, hit.body, hit.content_type)[0])[0]
-    except BodyError:
-        return {}  # The step does not check its requests (`check: off`), and this one could not be read.
 
 
 def run(turn: Turn, row: TransactionRow) -> None:
@@ -169,7 +160,7 @@ def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
     turn.emit(TransactionHeld(row.cycle, turn.at, row.id, step, list(key), until))
     if not turn.state.cycle(row.cycle).parked:
         return  # Nearly always so, and it saves the look-up.
-    for hit in turn.state.find("parked", (row.cycle, step, *key), PARKED_AT_ONCE_MAX):
+    for hit in find_parked(turn.state, row, key, PARKED_AT_ONCE_MAX):
         turn.emit(HitMatched(row.cycle, turn.at, hit, row.id, []))
 
 

@@ -1,7 +1,7 @@
 """Definitions made current: at the start, and again when a project's files have changed.
 
 1. All or nothing: a project with a fault changes nothing, and says why.
-2. A transaction in flight, or held, keeps the version it began with; new ones get the new version.
+2. New transactions get the new version; a pass in progress keeps its own, and `protocol.moving` says what follows it.
 3. A cycle that is gone from the project is left as it is: its transactions still end.
 """
 

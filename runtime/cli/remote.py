@@ -121,7 +121,7 @@ def usage(
 
 
 def deploy(*, project: Project = Path(), server: ServerUrl = "", json: Json = False) -> None:
-    """Let the server read its project again; with a fault nothing changes. New transactions get the new version."""
+    """Let the server read its project again; with a fault nothing changes. New transactions and passes get it."""
     api = Api(project, server)
     answer = api.call("POST", "/api/deploy")
     if answer.status_code == 422 and not json:

@@ -35,7 +35,8 @@ def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:
     latest = "txn = ? ORDER BY id DESC LIMIT ?"
     hits = list(database.rows(TABLES[HitRow], latest, (row.id, LISTED_MAX)))[::-1]
     incidents = list(database.rows(TABLES[IncidentRow], latest, (row.id, LISTED_MAX)))[::-1]
-    return views.transaction_view(row, hits, incidents, hidden_of(engine.state.program(row.definition_hash)))
+    versions = (*row.earlier, row.definition_hash)  # One that it ran before it moved may have hidden more.
+    return views.transaction_view(row, hits, incidents, hidden_of(*map(engine.state.program, versions)))
 
 
 def parked_view(engine: Engine, row: HitRow) -> dict[str, Any]:
