@@ -65,7 +65,7 @@ class Weighed(Struct, frozen=True):
 def move(turn: Turn, row: TransactionRow, hit: HitRow) -> None:
     """Let a transaction whose pass begins run the current version, if that finds all it needs."""
     current = turn.state.cycle(row.cycle).definition_hash
-    if row.definition_hash == current or len(row.earlier) >= VERSIONS_MAX:
+    if row.definition_hash == current:
         return
     new = turn.state.program(current)
     weighed = weigh(turn.state, row, new, hit.step)
@@ -83,7 +83,7 @@ def weigh(state: State, row: TransactionRow, new: Program, step: str) -> Weighed
     """Whether a transaction that a request runs from a webhook moves to another version."""
     old = state.program(row.definition_hash)
     data, holds = left_from(row, step)
-    reasons: list[str] = []
+    reasons = [f"it has run {VERSIONS_MAX} other versions"] if len(row.earlier) >= VERSIONS_MAX else []
     keys: dict[str, list[str]] = {}
     for hold in holds:
         compared = compare(old, new, hold)
@@ -118,12 +118,13 @@ def _lack(need: Need, data: Mapping[str, Any], had: Sequence[str]) -> str:
 def _leads_to(value: Any, path: Path, *, required: bool) -> bool:
     """Whether a path leads somewhere in the data of a step, as an expression walks it."""
     for part in path:
-        if isinstance(part, int) and isinstance(value, list) and part < len(value):
-            value = value[part]
-        elif isinstance(part, str) and isinstance(value, Mapping) and part in value:
-            value = value[part]
-        else:
-            return False
+        match part, value:
+            case int(), list() if part < len(value):
+                value = value[part]
+            case str(), dict() if part in value:
+                value = value[part]
+            case _:
+                return False
     return not required or value is not None
 
 
@@ -139,7 +140,10 @@ def compare(old: Program, new: Program, step: str) -> Compared:
         return Compared((said,))
     reasons = list(_branches(old.definition, new.definition, step))
     needs: list[Need] = []
-    same_match = _match(plan) == _match(own)
+    varies = old.definition.variables != new.definition.variables
+    same_match = _match(plan) == _match(own) and not (
+        varies and any("vars" in one.earlier.references for one in own.match)
+    )
     if not same_match and any("hit" in pair.earlier.references for pair in plan.match):
         reasons.append(f"{step} matches by the request of an earlier pass, which is no longer there")
     for by, mapped in _mapped_from_before(new.definition, step, same_match=same_match):

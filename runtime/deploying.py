@@ -6,7 +6,6 @@
 """
 
 import base64
-import hashlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from msgspec import Struct
 
 from protocol.definition import Definition, ScriptStep, WebhookStep
 from protocol.inputs import Deploy, Start
-from protocol.loading import CheckFault, encode_definition
+from protocol.loading import CheckFault, encode_definition, version_name
 from runtime.door import Door
 from runtime.engine import Engine
 from runtime.project import ProjectError, read_project
@@ -58,7 +57,7 @@ async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deplo
             known, before = row.identifiers, row.definition_hash
         except KeyError:
             known, before = {}, ""
-        digest = hashlib.sha256(packed).hexdigest()
+        digest = version_name(packed)
         given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known)})
         await engine.order(given).decided()
         (done.unchanged if digest == before else done.changed if before else done.new).append(name)

@@ -259,6 +259,18 @@ def test_11_every_webhook_at_which_it_can_still_be_run_must_find_what_it_maps() 
     assert not moved(story)
 
 
+def test_11_what_the_earlier_webhook_drops_is_not_there_for_it() -> None:
+    """Sections 6.3 and 11: the new version makes it before the earlier webhook, and this transaction has it behind."""
+    extra = "extra: {get: remote, path: /extra}"
+    story = Story(version(*TWO_HOLDS[:3], extra, *TWO_HOLDS[3:]))
+    ask(story)
+    story.hit("first", {"job": 7})
+    story.answer({})
+    maps = "maps: {post: remote, path: '/{{ extra.status }}'}"
+    story.deploy(version(*TWO_HOLDS[:2], extra, TWO_HOLDS[2], maps, *TWO_HOLDS[3:]))
+    assert reasons(story) == ["maps maps extra.status, and it has no extra.status"]
+
+
 def test_11_a_webhook_behind_the_one_that_runs_does_not_matter() -> None:
     """Sections 6.3 and 11: its hold is dropped with the pass, and it is reached anew on the version that runs."""
     story = Story(version(*TWO_HOLDS))
