@@ -86,6 +86,16 @@ class CycleStopped(Event, frozen=True, array_like=True, gc=False, tag=5):
     held: int
 
 
+class CycleOnce(Event, frozen=True, array_like=True, gc=False, tag=8):
+    """The cycle, which is stopped, waits for one request to its trigger."""
+
+
+class CycleOnceTaken(Event, frozen=True, array_like=True, gc=False, tag=9):
+    """That request is this hit; the cycle finishes what comes of it, and then is stopped again."""
+
+    hit: int
+
+
 class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     """A request to a webhook is ours from now on; its bytes are kept as they came."""
 
@@ -348,6 +358,8 @@ AnyEvent = (
     | CycleStarted
     | CycleStopping
     | CycleStopped
+    | CycleOnce
+    | CycleOnceTaken
     | HitAccepted
     | HitDuplicated
     | HitMatched

@@ -25,7 +25,7 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
-from protocol.fold_running import transaction_moved
+from protocol.fold_running import cycle_once, once_taken, transaction_moved
 from protocol.program import RespondPlan
 from protocol.state import (
     CycleRow,
@@ -87,11 +87,11 @@ def _cycle_status(state: State, event: e.CycleStarted | e.CycleStopping | e.Cycl
     row = state.cycle(event.cycle)
     match event:
         case e.CycleStarted():
-            row.status = "running"
+            row.status, row.once, row.once_since = "running", "", 0
         case e.CycleStopping():
             row.status = "stopping"
         case e.CycleStopped():
-            row.status = "stopped"
+            row.status, row.once, row.once_since = "stopped", "", 0
     state.save(row)
 
 
@@ -344,6 +344,8 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.CycleStarted: _cycle_status,
     e.CycleStopping: _cycle_status,
     e.CycleStopped: _cycle_status,
+    e.CycleOnce: cycle_once,
+    e.CycleOnceTaken: once_taken,
     e.HitAccepted: hit_accepted,
     e.HitDuplicated: hit_duplicated,
     e.HitMatched: hit_matched,

@@ -5,6 +5,20 @@ from protocol.fold_hits import touch
 from protocol.state import State
 
 
+def cycle_once(state: State, event: e.CycleOnce, _seq: int) -> None:
+    """Its trigger takes one request, though it is stopped."""
+    row = state.cycle(event.cycle)
+    row.once = "waiting"
+    state.save(row)
+
+
+def once_taken(state: State, event: e.CycleOnceTaken, seq: int) -> None:
+    """From here on it is a cycle that finishes."""
+    row = state.cycle(event.cycle)
+    row.status, row.once, row.once_since = "stopping", "running", seq
+    state.save(row)
+
+
 def transaction_moved(state: State, event: e.TransactionMoved, seq: int) -> None:
     """The transaction runs another version from now on, and is found by what that one matches."""
     row = touch(state, event, seq, event.transaction)

@@ -17,6 +17,7 @@ from protocol.program import Program
 TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
 HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired"]
 CycleStatus = Literal["running", "stopping", "stopped"]
+Once = Literal["", "waiting", "running"]
 ReplyFate = Literal["none", "waiting", "sent", "gone", "deadline", "restart"]
 
 
@@ -44,6 +45,8 @@ class CycleRow(Struct, gc=False, array_like=True):
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
     forms: dict[str, list[str]] = {}  # By webhook, older versions that match by other locations or types; one of each.
+    once: Once = ""  # An order to run once: it waits for its request, or runs it.
+    once_since: int = 0  # Transactions of that run have greater numbers.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):

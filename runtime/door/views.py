@@ -23,6 +23,7 @@ def cycle_view(engine: Engine, row: CycleRow) -> dict[str, Any]:
     return {
         "cycle": row.name,
         "status": row.status,
+        "once": row.once or None,
         "hash": row.definition_hash,
         "counts": counts,
         "webhooks": webhooks,
