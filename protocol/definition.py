@@ -20,7 +20,7 @@ Length = Annotated[str, Meta(pattern=r"^\s*\d{1,9}(\.\d{1,9})?\s*[a-z]+\s*$", de
 FieldType = Literal["text", "integer", "decimal", "float", "boolean", "datetime", "object", "list", "any"]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Policy = Literal["ignore", "retry", "stop_transaction", "stop_cycle"]
-BodyKind = Literal["json", "form", "text", "none"]
+BodyKind = Literal["json", "form", "xml", "text", "none"]
 Check = Literal["reject", "warn", "off"]
 YesNo = bool | Literal["yes", "no"]
 """Both spellings mean the same: YAML 1.2 reads a bare `no` as text, and a person means `false`."""

@@ -64,8 +64,9 @@ class Careful(MemoryState):
 class Story:
     """One or more cycles, deployed and started, at a time that only `later` moves."""
 
-    def __init__(self, *files: str, started: bool = True) -> None:
+    def __init__(self, *files: str, started: bool = True, connectors: str = "") -> None:
         sources = [Source(f"{number}.cycle.yaml", text) for number, text in enumerate(files)]
+        sources += [Source("connectors.yaml", connectors)] if connectors else []
         definitions, faults = load_project(sources)
         assert not faults, [str(fault) for fault in faults]
         self.state = Careful()

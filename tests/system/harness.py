@@ -147,13 +147,13 @@ class Server:
                 return found
             after = f"&after={page['next']}"
 
-    def settled(self, cycle: str, seconds: float = 20.0) -> dict[str, int]:
-        """The counts of a cycle once nothing of it runs."""
+    def settled(self, cycle: str, seconds: float = 20.0, **expected: int) -> dict[str, int]:
+        """The counts of a cycle once nothing of it runs, and those that are named are as expected."""
         until = time.perf_counter() + seconds
         counts: dict[str, int] = {}
         while time.perf_counter() < until:
             counts = self.api(f"cycles/{cycle}")["counts"]
-            if counts["running"] == 0:
+            if counts["running"] == 0 and expected.items() <= counts.items():
                 return counts
             self.pause()
-        raise AssertionError(f"{cycle} still runs: {counts}")
+        raise AssertionError(f"{cycle} still runs, or is not at {expected}: {counts}")
