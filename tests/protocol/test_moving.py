@@ -238,6 +238,42 @@ def test_11_a_value_that_this_transaction_does_not_have_keeps_it_while_others_mo
     ]
 
 
+def test_11_a_comparison_goes_on_without_a_value_so_that_it_keeps_nobody() -> None:
+    """Section 11: a new transaction that took the same branch would not have it either."""
+    steps = [
+        ASKED,
+        BOOK,
+        "choose: {decide: {left: asked.name, is: equals, right: bob}, else: back}",
+        "extra: {get: remote, path: /extra, fields: {code: text}}",
+        BACK,
+    ]
+    story = held(version(*steps, TELL))
+    story.deploy(version(*steps, "known: {decide: {left: extra.code, is: exists}}", TELL))
+    call_back(story)
+    assert (moved(story), story.calls()[-1].step) == (True, "tell")
+
+
+@pytest.mark.parametrize(("name", "moves"), [("ada", True), (None, False)])
+def test_11_null_is_not_there_where_the_new_version_requires_a_value(name: str | None, *, moves: bool) -> None:
+    """Section 11: what the new contract requires and a step maps, each transaction must have."""
+    story = Story(OLD)
+    ask(story, name=name)
+    story.deploy(OLD.replace("name: text", "name: {type: text, required: true}"))
+    call_back(story)
+    assert moved(story) == moves
+
+
+def test_11_a_hold_that_a_variable_is_matched_by_keeps_the_value_it_held_with() -> None:
+    """Sections 6.2 and 11: under the new version the request would match another."""
+    matches = OLD.replace("steps:", "variables: {id: 7}\nsteps:").replace(
+        "match: {id: book.id}", "match: {id: vars.id}"
+    )
+    story = held(matches)
+    story.deploy(matches.replace("{id: 7}", "{id: 8}"))
+    assert isinstance(call_back(story), Resumed)
+    assert not moved(story)
+
+
 TWO_HOLDS = [
     ASKED,
     BOOK,
