@@ -31,7 +31,12 @@ class StepFailed(Exception):
 
 
 def idempotency_key(row: TransactionRow, step: str) -> str:
-    """The name of one call, whichever attempt carries it; a step that runs again after a wait makes another call."""
+    """The name of one call, whichever attempt carries it; a step that runs again after a wait makes another call.
+
+    A resumed call that may have taken effect keeps the name it had, so that a remote that honours it acts once.
+    """
+    if row.pending is not None and row.pending.step == step:
+        return row.pending.idempotency_key
     again = f".{row.rounds}" if row.rounds and step in row.data else ""
     return f"{transaction_name(row.cycle, row.id)}.{step}.{row.number}{again}"
 

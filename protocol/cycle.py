@@ -30,9 +30,11 @@ from protocol.inputs import (
     Hit,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Receipt,
     Recover,
+    Redrive,
     Refused,
     ReplySettled,
     RunOnce,
@@ -44,6 +46,7 @@ from protocol.inputs import (
 from protocol.matching import forms_after
 from protocol.outcomes import call_unknown, resend
 from protocol.program import GatherPlan
+from protocol.redrive import decide_redrive, fix_order
 from protocol.replies import answer_at_end
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver, run_once
 from protocol.state import HitRow, State, TransactionRow
@@ -97,6 +100,10 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case OrderRedrive():
+            return fix_order(turn, given)
+        case Redrive():
+            return decide_redrive(turn, given)
     return None
 
 

@@ -25,6 +25,9 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
+from protocol.fold_moves import begin as _begin
+from protocol.fold_moves import move as _move
+from protocol.fold_redrive import REDRIVE_HANDLERS, is_pending, link_transactions, may_have_acted, remains_of
 from protocol.fold_running import cycle_once, once_taken, transaction_moved
 from protocol.program import RespondPlan
 from protocol.state import (
@@ -34,7 +37,6 @@ from protocol.state import (
     OpenCall,
     State,
     TransactionRow,
-    TransactionStatus,
     transaction_name,
 )
 
@@ -48,23 +50,6 @@ def evolve(state: State, event: e.AnyEvent, seq: int) -> None:
         KeyError: the event is about a row that does not exist: the journal and the state do not belong together.
     """
     _HANDLERS[type(event)](state, event, seq)
-
-
-def _move(state: State, row: TransactionRow, status: TransactionStatus) -> None:
-    """Change the status of a transaction and the counts of its cycle, then save both."""
-    if row.status != status:
-        cycle = state.cycle(row.cycle)
-        if row.phase:
-            _count_phase(cycle, row.phase, (status == "running") - (row.status == "running"))
-        setattr(cycle, row.status, getattr(cycle, row.status) - 1)
-        setattr(cycle, status, getattr(cycle, status) + 1)
-        row.status = status
-        state.save(cycle)
-    state.save(row)
-
-
-def _count_phase(cycle: CycleRow, phase: str, change: int) -> None:
-    cycle.phases = {**cycle.phases, phase: cycle.phases.get(phase, 0) + change}
 
 
 def _writer_started(state: State, event: e.WriterStarted, _seq: int) -> None:
@@ -105,7 +90,9 @@ def _transaction_started(state: State, event: e.TransactionStarted, seq: int) ->
         event.depth,
         event.parent,
         events=[seq, seq],
+        trigger=event.hit,
     )
+    link_transactions(state, row, state.hit(event.hit).lineage)
     _begin(state, row)
 
 
@@ -119,7 +106,7 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
-    row.rounds = 0
+    row.rounds, row.pending = 0, None
     _move(state, row, "running")
 
 
@@ -180,7 +167,8 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
 
 def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.until, row.call, row.split = 0, None, 0
+    row.remains = None if isinstance(event, e.TransactionCompleted) else remains_of(row, event)
+    row.until, row.call, row.split, row.pending = 0, None, 0, None
     if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
         hit.failed_at = event.step
     end_hit(state, row)
@@ -223,18 +211,9 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         data={**parent.data, event.step: item},
         phase=parent.phase,
         events=[seq, seq],
+        earlier=list(parent.earlier),
     )
     _begin(state, child)
-
-
-def _begin(state: State, row: TransactionRow) -> None:
-    """Count and keep a transaction that is new and running."""
-    cycle = state.cycle(row.cycle)
-    cycle.running += 1
-    if row.phase:
-        _count_phase(cycle, row.phase, 1)
-    state.save(cycle)
-    state.save(row)
 
 
 def _transaction_gathered(state: State, event: e.TransactionGathered, seq: int) -> None:
@@ -272,6 +251,8 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
     if before is not None:
         row.call.failures, row.call.refusals = before.failures, before.refusals
+    row.call.acted = is_pending(row, event.step) if before is None else before.acted
+    row.pending = None
     row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
     if event.link is None:
         count_task(state, event, event.step)
@@ -281,6 +262,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     if row.call is not None and row.call.step == event.step:
+        row.call.acted |= may_have_acted(event.status, is_link=row.call.link is not None)
         content_type = event.headers.get("content-type", "")
         row.data[event.step] = {
             "status": event.status,
@@ -294,11 +276,15 @@ def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
 
 def _call_failed(state: State, event: e.CallFailed, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
+    if row.call is not None and event.phase == "sent":
+        row.call.acted = True
     state.save(row)
 
 
 def _call_unknown(state: State, event: e.CallUnknown, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
+    if row.call is not None:
+        row.call.acted = True
     if row.call is not None and event.waits:
         row.call.unknown = True
         _move(state, row, "held")
@@ -375,4 +361,5 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.ReplySent: reply_settled,
     e.ReplyDetached: reply_settled,
     e.IncidentRaised: _incident_raised,
+    **REDRIVE_HANDLERS,
 }

@@ -5,6 +5,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from protocol.events import Origin
+from protocol.events_redrive import RedriveAction
+from protocol.state import Lineage
 
 
 class Hit(Struct, frozen=True, kw_only=True, gc=False):
@@ -31,6 +33,7 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
     answer_by: int = 0
+    lineage: Lineage | None = None  # Of a hit that is redriven.
 
 
 class CallAnswer(Struct, frozen=True, gc=False):
@@ -166,6 +169,37 @@ class Recover(Struct, frozen=True, gc=False):
     transactions: tuple[int, ...]
 
 
+class OrderRedrive(Struct, frozen=True, gc=False):
+    """Fix what a page of an order to redrive is about, unless it is fixed already; it belongs to no cycle."""
+
+    cycle: Literal[""]
+    at: int
+    order: str
+    page: str
+    action: RedriveAction
+    digest: str
+    items: tuple[int, ...]
+    after: int = 0
+
+
+class Redrive(Struct, frozen=True, kw_only=True, gc=False):
+    """One item of an order to redrive: a hit to redeliver, or a transaction to resume or to rerun.
+
+    `hit` is the request behind it as the journal has it, checked against the version that takes it; None when no
+    request is behind it, or when it is gone and not needed. `version` is the hash of the definition to run. What was
+    redriven before is refused, except when it shall be so `again`.
+    """
+
+    cycle: str
+    at: int
+    order: str
+    action: RedriveAction
+    item: int
+    version: str
+    hit: Hit | None
+    again: bool = False
+
+
 Input = (
     Hit
     | CallEnded
@@ -180,7 +214,16 @@ Input = (
     | Recover
     | Continue
     | Deliver
+    | OrderRedrive
+    | Redrive
 )
+
+
+def body_bytes(given: Input) -> int:
+    """The bytes of a request's body that an input carries: what bounds a mailbox."""
+    if isinstance(given, Redrive):
+        return 0 if given.hit is None else len(given.hit.body)
+    return len(given.body) if isinstance(given, Hit) else 0
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -230,4 +273,21 @@ class Receipt(Struct, frozen=True, gc=False):
     once: Literal["", "waiting", "running"] = ""
 
 
-Verdict = Accepted | Resumed | Parked | Duplicate | Refused | Receipt | None
+class Ordered(Struct, frozen=True, gc=False):
+    """The items of a page of an order stand in the event of this sequence number."""
+
+    seq: int
+
+
+class Redriven(Struct, frozen=True, gc=False):
+    """An item is redriven, as this hit or, with no request behind it, as this transaction; 0 is none, or parked.
+
+    `already` when the same order did so before.
+    """
+
+    hit: int
+    transaction: int
+    already: bool = False
+
+
+Verdict = Accepted | Resumed | Parked | Duplicate | Refused | Receipt | Ordered | Redriven | None

@@ -5,12 +5,14 @@ looks under what it gives to each of the forms in which versions of its cycle ma
 must be of that form: each is matched as its own version says, however the current one does.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from protocol.bodies import BodyError
 from protocol.canonical import canonical
 from protocol.cloudevents import read_event
 from protocol.definition import FieldType
+from protocol.expression import ExpressionError
 from protocol.fields import Fault
 from protocol.inputs import Deploy, Hit
 from protocol.loading import decode_definition
@@ -82,26 +84,29 @@ def find_candidates(state: State, hit: Hit | HitRow, key: tuple[str, ...], limit
     return sorted(found, reverse=True)[:limit]
 
 
-def find_parked(state: State, row: TransactionRow, key: tuple[str, ...], limit: int) -> list[int]:
-    """The hits that wait for a transaction which has just come to its hold, in order of arrival.
+def find_parked(state: State, row: TransactionRow, step: str, key: Sequence[str], limit: int) -> list[int]:
+    """The hits that wait for a transaction at a hold, which its key is of, in order of arrival.
 
     Each is filed under what it gave to the version that was current when it came.
     """
-    cycle, step = state.cycle(row.cycle), row.step
+    cycle = state.cycle(row.cycle)
     versions = cycle.forms.get(step)
     if not versions:
         return state.find("parked", (row.cycle, step, *key), limit)
-    plan, names = state.program(row.definition_hash).webhook(step), scope(state, row)
-    values = {pair.location: pair.earlier.evaluate(names) for pair in plan.match}
-    found: set[int] = set()
+    plan = state.program(row.definition_hash).webhook(step)
+    keys = {tuple(key)}
     for version in (cycle.definition_hash, *versions):
-        form = form_of(state.program(version), step)
-        texts = [canonical(values.get(location), kind) for location, kind in form]
-        filed = tuple(text for text in texts if text is not None and len(text) <= MATCHED_CHARACTERS_MAX)
-        if filed and len(filed) == len(texts):
-            found.update(
-                one
-                for one in state.find("parked", (row.cycle, step, *filed), limit)
-                if plan.key(read_hit(plan, state.hit(one))[0]) == key
-            )
-    return sorted(found)[:limit]
+        keys |= _filed(plan, scope(state, row), form_of(state.program(version), step))
+    found = {one for filed in keys for one in state.find("parked", (row.cycle, step, *filed), limit)}
+    return sorted(one for one in found if plan.key(read_hit(plan, state.hit(one))[0]) == tuple(key))[:limit]
+
+
+def _filed(plan: WebhookPlan, names: Mapping[str, Any], form: Form) -> set[tuple[str, ...]]:
+    """What a hit of a form is filed under if it is for a transaction with this data; none when that can not be told."""
+    try:
+        values = {pair.location: pair.earlier.evaluate(names) for pair in plan.match}
+    except ExpressionError:
+        return set()
+    texts = [canonical(values.get(location), kind) for location, kind in form]
+    filed = tuple(text for text in texts if text is not None and len(text) <= MATCHED_CHARACTERS_MAX)
+    return {filed} if filed and len(filed) == len(texts) else set()

@@ -65,8 +65,8 @@ class Weighed(Struct, frozen=True):
 def move(turn: Turn, row: TransactionRow, hit: HitRow) -> None:
     """Let a transaction whose pass begins run the current version, if that finds all it needs."""
     current = turn.state.cycle(row.cycle).definition_hash
-    if row.definition_hash == current:
-        return
+    if row.definition_hash == current or hit.step not in row.reached:
+        return  # A first pass runs the version that was asked for, also one that a redrive named.
     new = turn.state.program(current)
     weighed = weigh(turn.state, row, new, hit.step)
     if not weighed.reasons and _takes(new.webhook(hit.step), hit, weighed.keys.get(hit.step)):

@@ -15,6 +15,7 @@ from protocol.events import (
     HitParked,
     TransactionStarted,
 )
+from protocol.events_redrive import HitRedriven
 from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Parked, Receipt, Refused, Resumed, Verdict
 from protocol.matching import find_candidates, read_hit
 from protocol.program import COLLECTED_NS, WebhookPlan
@@ -42,12 +43,7 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
     if cycle.status != "running" and cycle.once != ("running" if plan.match else "waiting"):
         return _while_stopped(turn, hit)
     if not plan.match:
-        began = _accept(turn, hit)  # By the end of the turn the row may be at the pass of a hit that was parked.
-        if cycle.once:
-            turn.emit(CycleOnceTaken(cycle.name, turn.at, began))
-        row = _start_transaction(turn, hit, began)
-        _warn(turn, hit, row.id)
-        return Accepted(began, row.id)
+        return begin_transaction(turn, hit)
     found = find_candidates(turn.state, hit, hit.key, CANDIDATES_MAX)
     candidates = [one for one in found if one > cycle.once_since]
     if found and not candidates:
@@ -57,7 +53,7 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
             return Refused(404, "No transaction matches", f"no transaction waits at {hit.step} for this request")
         if _is_crowded(turn, hit):
             return Refused(503, "Too many hits are parked", f"requests that match nothing yet fill {hit.cycle}")
-        accepted = turn.state.hit(_accept(turn, hit))
+        accepted = turn.state.hit(accept(turn, hit))
         _warn(turn, hit, 0)
         _park(turn, accepted, plan, hit.key)
         return Parked(accepted.id, accepted.until)
@@ -67,7 +63,7 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
     row = turn.state.transaction(candidates[0])
     if len(row.queue) >= QUEUE_MAX:
         return Refused(503, "Queue is full", f"{QUEUE_MAX} requests already wait for this transaction")
-    accepted = turn.state.hit(_accept(turn, hit))
+    accepted = turn.state.hit(accept(turn, hit))
     _warn(turn, hit, row.id)
     _match(turn, accepted, candidates)
     return Resumed(accepted.id, row.id, tuple(candidates) if len(candidates) > 1 else ())
@@ -90,8 +86,9 @@ def run_once(turn: Turn) -> Verdict:
     return Receipt(cycle.status, once=cycle.once)
 
 
-def _accept(turn: Turn, hit: Hit) -> int:
-    return turn.emit(
+def accept(turn: Turn, hit: Hit) -> int:
+    """Make a request ours; one that came before says so."""
+    accepted = turn.emit(
         HitAccepted(
             hit.cycle,
             turn.at,
@@ -109,6 +106,20 @@ def _accept(turn: Turn, hit: Hit) -> int:
             hit.answer_by,
         )
     )
+    if (lineage := hit.lineage) is not None:
+        transaction = 0 if lineage.action == "redeliver" else lineage.transaction
+        turn.emit(HitRedriven(hit.cycle, turn.at, accepted, lineage.hit, lineage.order, lineage.action, transaction))
+    return accepted
+
+
+def begin_transaction(turn: Turn, hit: Hit, version: str = "") -> Accepted:
+    """A request of a trigger begins a transaction, which runs the current version unless one is named."""
+    began = accept(turn, hit)  # By the end of the turn the row may be at the pass of a hit that was parked.
+    if turn.state.cycle(hit.cycle).once == "waiting":
+        turn.emit(CycleOnceTaken(hit.cycle, turn.at, began))
+    row = _start_transaction(turn, hit, began, version)
+    _warn(turn, hit, row.id)
+    return Accepted(began, row.id)
 
 
 def _warn(turn: Turn, hit: Hit, transaction: int) -> None:
@@ -116,11 +127,11 @@ def _warn(turn: Turn, hit: Hit, transaction: int) -> None:
         turn.incident(transaction, hit.step, "contract_broken", warning, "warning")
 
 
-def _start_transaction(turn: Turn, given: Hit | None, accepted: int) -> TransactionRow:
+def _start_transaction(turn: Turn, given: Hit | None, accepted: int, version: str = "") -> TransactionRow:
     """Begin a transaction; a fresh hit brings its data along, a kept one has it read again."""
     hit = turn.state.hit(accepted)
-    cycle = turn.state.cycle(hit.cycle)
-    event = TransactionStarted(hit.cycle, turn.at, hit.id, cycle.definition_hash, hit.depth, hit.origin)
+    version = version or turn.state.cycle(hit.cycle).definition_hash
+    event = TransactionStarted(hit.cycle, turn.at, hit.id, version, hit.depth, hit.origin)
     row = turn.state.transaction(turn.emit(event))
     begin_pass(turn, row, hit, None if given is None else given.data)
     run(turn, row)
@@ -175,7 +186,7 @@ def _while_stopped(turn: Turn, hit: Hit) -> Verdict:
         return Refused(409, "Cycle is not running", f"cycle {hit.cycle} is {cycle.status}: start it first")
     if cycle.parked >= COLLECTED_MAX:
         return Refused(503, "Too many hits are kept", f"{COLLECTED_MAX} hits already wait for {hit.cycle}")
-    accepted = _accept(turn, hit)
+    accepted = accept(turn, hit)
     _warn(turn, hit, 0)
     until = turn.at + COLLECTED_NS
     turn.emit(HitParked(hit.cycle, turn.at, accepted, list(hit.key), until, "stopped"))

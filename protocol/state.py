@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from protocol.events import Origin, Request
+from protocol.events_redrive import RedriveAction
 from protocol.program import Program
 
 TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
@@ -27,6 +28,34 @@ class Reply(Struct, frozen=True, array_like=True, gc=False):
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class Lineage(Struct, frozen=True, array_like=True, gc=False):
+    """What a redriven hit or transaction comes from; 0 where there is none."""
+
+    order: str
+    action: RedriveAction
+    hit: int
+    transaction: int
+
+
+class Pending(Struct, frozen=True, array_like=True, gc=False):
+    """A call that may have taken effect, and of which no good answer came: whoever makes it again keeps its key.
+
+    And its request, None when another version renders it: under one key a remote may refuse what is not the same.
+    """
+
+    step: str
+    idempotency_key: str
+    request: Request | None
+
+
+class Remains(Struct, frozen=True, array_like=True, gc=False):
+    """What a transaction had when it failed or was stopped, for one that resumes it."""
+
+    reached: dict[str, list[str]]
+    split: int
+    pending: Pending | None
 
 
 class CycleRow(Struct, gc=False, array_like=True):
@@ -85,6 +114,8 @@ class HitRow(Struct, gc=False, array_like=True):
     answer_by: int = 0
     branches: int = 0  # Transactions in progress that share this hit, once it was split.
     failed_at: str = ""  # The step at which one of them failed.
+    lineage: Lineage | None = None  # Of a hit that is an earlier one again.
+    redriven: list[int] = []  # The hits that were this one again, the latest of them.
 
 
 class OpenCall(Struct, gc=False, array_like=True):
@@ -98,6 +129,7 @@ class OpenCall(Struct, gc=False, array_like=True):
     unknown: bool = False
     failures: int = 0  # Attempts that failed and were followed by another.
     refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
+    acted: bool = False  # Whether an attempt under its key may have taken effect.
 
 
 class TransactionRow(Struct, gc=False, array_like=True):
@@ -126,6 +158,11 @@ class TransactionRow(Struct, gc=False, array_like=True):
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
     earlier: list[str] = []  # Versions that it ran before it moved to the one it runs.
+    trigger: int = 0  # The hit that its first pass began with; 0 for one that a split or a `wait_all` began.
+    lineage: Lineage | None = None  # Of one that a redrive began.
+    redriven: list[int] = []  # The transactions that redrove this one, the latest of them.
+    remains: Remains | None = None
+    pending: Pending | None = None  # Of the call that it was resumed at, until that is made.
 
 
 class IncidentRow(Struct, gc=False, array_like=True):
@@ -152,7 +189,7 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
-IndexName = Literal["reached", "parked", "delivery", "collected"]
+IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven"]
 
 
 def usage_name(day: int, cycle: str, step: str) -> str:

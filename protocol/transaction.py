@@ -6,6 +6,7 @@
 4. Nothing here acts: a call that must be made is a `CallIntended`, an answer to be sent is a `ReplyBuilt`.
 """
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 from protocol.calls import StepFailed, idempotency_key, render_request
@@ -27,9 +28,11 @@ from protocol.events import (
     WaitEnded,
     WaitStarted,
 )
+from protocol.events_redrive import CallWithheld
 from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import show
+from protocol.fold_redrive import is_pending
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
 from protocol.matching import find_parked, read_hit
 from protocol.moving import move
@@ -113,10 +116,9 @@ def _step(turn: Turn, row: TransactionRow) -> None:
                 _hold(turn, row, plan)
             case WaitPlan():
                 _wait(turn, row, plan)
-            case ScriptPlan(function=function):
-                request = Request("", SCRIPT, function, {}, b"", "", SCRIPT_NS)
-                key = idempotency_key(row, row.step)
-                turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
+            case ScriptPlan():
+                request = Request("", SCRIPT, plan.function, {}, b"", "", SCRIPT_NS)
+                _intend(turn, row, plan, request)
             case SplitPlan():
                 _split(turn, row, plan)
             case GatherPlan():
@@ -158,9 +160,14 @@ def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
         raise StepFailed("required_source_empty", f"Required source is empty: nothing to match by in {pairs}")
     until = turn.at + plan.hold if plan.hold else 0
     turn.emit(TransactionHeld(row.cycle, turn.at, row.id, step, list(key), until))
+    take_parked(turn, row, step, key)
+
+
+def take_parked(turn: Turn, row: TransactionRow, step: str, key: Sequence[str]) -> None:
+    """Give a transaction the hits that are parked for what it has reached, in their order."""
     if not turn.state.cycle(row.cycle).parked:
         return  # Nearly always so, and it saves the look-up.
-    for hit in find_parked(turn.state, row, key, PARKED_AT_ONCE_MAX):
+    for hit in find_parked(turn.state, row, step, key, PARKED_AT_ONCE_MAX):
         turn.emit(HitMatched(row.cycle, turn.at, hit, row.id, []))
 
 
@@ -168,9 +175,21 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     step = row.step
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
         raise StepFailed("loop_detected", f"508 Loop Detected: links are {row.depth} deep at {step}")
-    request = render_request(plan, scope(turn.state, row))
+    before = row.pending.request if row.pending is not None and is_pending(row, step) else None
+    _intend(turn, row, plan, before or render_request(plan, scope(turn.state, row)), plan.link)
+
+
+def _intend(
+    turn: Turn, row: TransactionRow, plan: CallPlan | ScriptPlan, request: Request, link: tuple[str, str] | None = None
+) -> None:
+    """Make a call, unless it may have taken effect before this transaction resumed it, and must not do so twice."""
+    step = row.step
     key = idempotency_key(row, step)
-    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link))
+    if is_pending(row, step) and not plan.safe_to_repeat and link is None:
+        turn.emit(CallWithheld(row.cycle, turn.at, row.id, step, key, request))
+        turn.incident(row.id, step, "unknown_outcome", "a person must say whether the call took effect")
+        return
+    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, link))
 
 
 def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from protocol import events as e
+from protocol.events_redrive import CallWithheld, TransactionResumed
 from runtime.masking import Hidden
 
 
@@ -46,6 +47,10 @@ def _masked(event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
             return {"body": hidden.body(step, body, headers.get("content-type", ""))}
         case e.TransactionSplit(step=step, item=item):
             return {"item": hidden.item(step, item)}
+        case TransactionResumed(reached=reached):
+            return {"reached": {step: hidden.key(step, key) for step, key in reached.items()}}
+        case CallWithheld(step=step, request=request):
+            return {"request": hidden.request(step, request)}
         case e.ReplyBuilt(step=step, headers=headers, body=body):
             return hidden.answer(step, headers, body)
         case _:

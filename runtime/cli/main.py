@@ -38,6 +38,7 @@ from runtime.cli.output import (
     print_line,
 )
 from runtime.cli.recovery import recovery_bar
+from runtime.cli.redrive import add_redrive
 from runtime.cli.remote import add_remote
 from runtime.cli.replaying import add_replay
 from runtime.cli.scaffold import scaffold
@@ -57,6 +58,7 @@ app = App(
 )
 add_remote(app)
 add_transactions(app)
+add_redrive(app)
 add_journal(app)
 add_replay(app)
 

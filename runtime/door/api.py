@@ -16,6 +16,7 @@ from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, Transa
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
+from runtime.door.redrive import add_redrive
 from runtime.door.views import cycle_view, parked_view, transaction_view
 from runtime.engine import Engine
 from runtime.metering import ROWS_MAX, month, usage_view
@@ -60,6 +61,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
     _add_deploy(app, door)
     _add_transactions(app, door)
     _add_lists(app, door)
+    add_redrive(app, door)
 
 
 def _refusal(door: Door) -> Response | None:

@@ -36,8 +36,10 @@ def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:
     latest = "txn = ? ORDER BY id DESC LIMIT ?"
     hits = list(database.rows(TABLES[HitRow], latest, (row.id, LISTED_MAX)))[::-1]
     incidents = list(database.rows(TABLES[IncidentRow], latest, (row.id, LISTED_MAX)))[::-1]
+    found = (database.row(TABLES[HitRow], one) for hit in hits for one in hit.redriven)
+    later = [one for one in found if one is not None]
     versions = (*row.earlier, row.definition_hash)  # One that it ran before it moved may have hidden more.
-    return views.transaction_view(row, hits, incidents, hidden_of(*map(engine.state.program, versions)))
+    return views.transaction_view(row, hits, incidents, hidden_of(*map(engine.state.program, versions)), later)
 
 
 def parked_view(engine: Engine, row: HitRow) -> dict[str, Any]:

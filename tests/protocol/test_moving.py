@@ -365,6 +365,24 @@ def test_11_items_of_a_list_move_each_by_itself() -> None:
     assert story.calls()[-1].request.url == "/tell", "it would not be an item any more"
 
 
+def test_11_what_inherits_data_remembers_the_versions_that_may_hide_it() -> None:
+    """Sections 3, 9, 11 and 13: an item of a list, and what a redrive resumes, have data of before the move."""
+    text = version(ASKED, BOOK, BACK, "each: {split: book.body.lines}", TELL)
+    story = Story(OLD)
+    verdict = story.hit("asked", {"job": 7, "name": "ada"})
+    assert isinstance(verdict, Accepted)
+    story.answer({"id": 7, "lines": [{"sku": "tea"}]})
+    story.deploy(text)
+    call_back(story)
+    item = max(story.state.transactions.values(), key=lambda one: one.id)
+    assert (item.data["asked"]["name"], item.earlier) == ("ada", ["hash-moves"])
+    story.answer(None, 500, transaction=item.id)
+    story.deploy(text.replace("/tell", "/new"))
+    story.redrive("resume", item.id, current=True)
+    resumed = max(story.state.transactions.values(), key=lambda one: one.id)
+    assert resumed.earlier == ["hash-moves", item.definition_hash]
+
+
 def test_11_a_transaction_after_a_gathering_stays_one_in_the_new_version() -> None:
     """Sections 9 and 11: a `wait_all` counts what began where; one that moved before it would come to it unseen."""
     gathers = ["asked: {webhook: shop, fields: {job: integer}}", "all: {wait_all: true}"]

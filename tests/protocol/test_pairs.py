@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from protocol.events_redrive import RedriveAction
 from protocol.inputs import (
     CallAnswer,
     CallEnded,
@@ -16,8 +17,10 @@ from protocol.inputs import (
     Hit,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Recover,
+    Redrive,
     ReplySettled,
     RunOnce,
     Settle,
@@ -142,6 +145,13 @@ def deployed(story: Story, text: str) -> Input:
     return Deploy("orders", story.at, encode_definition(definition), f"hash-{'orders' if text == ORDER else 'new'}", {})
 
 
+def redriven(story: Story, action: RedriveAction, item: int) -> Input:
+    """An item of an order to redrive."""
+    given = story.redrive_input(action, item)
+    assert isinstance(given, Redrive)
+    return given
+
+
 GOOD = CallAnswer(200, {"content-type": "application/json"}, b'{"job_id": 42}')
 INPUTS: dict[str, Callable[[Story], Input]] = {
     "answer": lambda story: ended(story, GOOD),
@@ -171,6 +181,10 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "stop": lambda story: Stop("orders", story.at, "stop"),
     "finish": lambda story: Stop("orders", story.at, "finish"),
     "run once": lambda story: RunOnce("orders", story.at),
+    "order": lambda story: OrderRedrive("", story.at, "o1", "", "resume", "d", (story.only().id,)),
+    "resume": lambda story: redriven(story, "resume", story.only().id),
+    "rerun": lambda story: redriven(story, "rerun", story.only().id),
+    "redeliver": lambda story: redriven(story, "redeliver", story.only().trigger),
 }
 TABLE = """
 running   answer        held      CallAnswered StepCompleted TransactionHeld
@@ -200,6 +214,10 @@ running   start         running
 running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
 running   run_once      running
+running   order         running   RedriveOrdered
+running   resume        running
+running   rerun         running
+running   redeliver     running
 held      answer        held
 held      bad_answer    held
 held      failure       held
@@ -227,6 +245,10 @@ held      start         held
 held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
 held      run_once      held
+held      order         held      RedriveOrdered
+held      resume        held
+held      rerun         held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+held      redeliver     held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 queued    answer        completed CallAnswered StepCompleted TransactionCompleted
                                   PassStarted StepCompleted DecisionTaken TransactionCompleted
 queued    bad_answer    completed CallAnswered StepCompleted TransactionCompleted
@@ -256,6 +278,10 @@ queued    start         running
 queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
 queued    run_once      running
+queued    order         running   RedriveOrdered
+queued    resume        running
+queued    rerun         running
+queued    redeliver     running   HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 completed answer        completed
 completed bad_answer    completed
 completed failure       completed
@@ -283,6 +309,10 @@ completed start         completed
 completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
 completed run_once      completed
+completed order         completed RedriveOrdered
+completed resume        completed
+completed rerun         completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+completed redeliver     completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 failed    answer        failed
 failed    bad_answer    failed
 failed    failure       failed
@@ -310,6 +340,10 @@ failed    start         failed
 failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
 failed    run_once      failed
+failed    order         failed    RedriveOrdered
+failed    resume        failed    HitAccepted HitRedriven TransactionResumed CallIntended
+failed    rerun         failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+failed    redeliver     failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 stopped   answer        stopped
 stopped   bad_answer    stopped
 stopped   failure       stopped
@@ -337,6 +371,10 @@ stopped   start         stopped   CycleStarted
 stopped   stop          stopped
 stopped   finish        stopped
 stopped   run_once      stopped   CycleOnce
+stopped   order         stopped   RedriveOrdered
+stopped   resume        stopped
+stopped   rerun         stopped
+stopped   redeliver     stopped
 unknown   answer        held
 unknown   bad_answer    held
 unknown   failure       held
@@ -364,6 +402,10 @@ unknown   start         held
 unknown   stop          held      CycleStopped
 unknown   finish        held      CycleStopping CycleStopped
 unknown   run_once      held
+unknown   order         held      RedriveOrdered
+unknown   resume        held
+unknown   rerun         held
+unknown   redeliver     held
 halted    answer        held
 halted    bad_answer    held
 halted    failure       held
@@ -391,6 +433,10 @@ halted    start         held      CycleStarted
 halted    stop          held
 halted    finish        held
 halted    run_once      held      CycleOnce
+halted    order         held      RedriveOrdered
+halted    resume        held
+halted    rerun         held
+halted    redeliver     held
 stopping  answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
 stopping  bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
 stopping  failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
@@ -445,6 +491,10 @@ waiting   start         held      CycleStarted
 waiting   stop          held      CycleStopped
 waiting   finish        held      CycleStopped
 waiting   run_once      held
+waiting   order         held      RedriveOrdered
+waiting   resume        held
+waiting   rerun         held
+waiting   redeliver     held
 once      answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
 once      bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
 once      failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
@@ -472,6 +522,14 @@ once      start         running   CycleStarted
 once      stop          stopped   TransactionStopped CycleStopped
 once      finish        running
 once      run_once      running
+once      order         running   RedriveOrdered
+once      resume        running
+once      rerun         running
+once      redeliver     running
+stopping  order         running   RedriveOrdered
+stopping  resume        running
+stopping  rerun         running
+stopping  redeliver     running
 """
 EXPECTED = {
     (given, when): (status, events)

@@ -117,6 +117,20 @@ def test_given_a_payment_when_its_events_are_read_then_no_secret_is_in_them() ->
     }
 
 
+def test_13_given_a_payment_that_is_resumed_then_no_secret_is_in_its_events() -> None:
+    """What it takes over is masked as it was in the old one: match keys, and the request that waits for a person."""
+    ship = '  ship: {post: bank, path: /ship, safe_to_repeat: no, body: "{{ charge.token }}"}\n'
+    story = Story(PAY.replace("steps:", "settings: {on_error: stop_transaction}\nsteps:") + ship)
+    story.hit("asked", ORDER)
+    story.answer({"token": "secret-token", "id": 7})
+    story.hit("settled", {"token": "secret-token", "state": "done"})
+    story.no_answer()
+    story.redrive("resume", story.only().id)
+    assert "secret" not in msgspec.json.encode(views(story)).decode()
+    masked = {view["event"] for view in views(story) if MASK in repr(view)}
+    assert masked >= {"TransactionResumed", "CallWithheld"}
+
+
 def test_given_a_payment_when_its_data_is_read_then_only_what_is_declared_is_masked() -> None:
     """And the data that the steps use is left alone."""
     story = paid()

@@ -114,6 +114,12 @@ class Server:
         response.raise_for_status()
         return response.json()
 
+    def redrive(self, **asked: Any) -> httpx.Response:
+        """An order to redrive."""
+        token = (self.data / "admin.token").read_text()
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.post(f"{self.url}/api/redrive", json=asked, headers=headers, timeout=30, verify=NO_TLS)
+
     def forget_store(self) -> None:
         """Delete the store; the next start builds it from the journal."""
         for suffix in ("", "-wal", "-shm"):
