@@ -36,11 +36,15 @@ class WriterStarted(Event, frozen=True, array_like=True, gc=False, tag=1):
 
 
 class CycleDeployed(Event, frozen=True, array_like=True, gc=False, tag=2):
-    """A definition became the current one; `identifiers` are the webhook identifiers by step."""
+    """A definition became the current one; `identifiers` are the webhook identifiers by step.
+
+    `forms` are older versions by the steps at which they match requests by other locations or types than this one.
+    """
 
     definition: bytes
     hash: str
     identifiers: dict[str, str]
+    forms: dict[str, list[str]] = msgspec.field(default_factory=dict)
 
 
 class CycleStarted(Event, frozen=True, array_like=True, gc=False, tag=3):
@@ -58,6 +62,16 @@ class CycleStopped(Event, frozen=True, array_like=True, gc=False, tag=5):
     cut: int
     kept: int
     held: int
+
+
+class CycleOnce(Event, frozen=True, array_like=True, gc=False, tag=8):
+    """The cycle, which is stopped, waits for one request to its trigger."""
+
+
+class CycleOnceTaken(Event, frozen=True, array_like=True, gc=False, tag=9):
+    """That request is this hit; the cycle finishes what comes of it, and then is stopped again."""
+
+    hit: int
 
 
 class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
@@ -90,7 +104,8 @@ class HitMatched(Event, frozen=True, array_like=True, gc=False, tag=12):
     hit: int
     transaction: int
     candidates: list[int]
-    mark: str = ""  # The canonical value of the step's `newer_than`, "" for none.
+    by: str = ""  # The location of the step's `newer_than`, "" for none.
+    mark: str = ""  # Its canonical value in the hit.
 
 
 class HitParked(Event, frozen=True, array_like=True, gc=False, tag=13):
@@ -209,6 +224,15 @@ class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
     target: str
 
 
+class TransactionMoved(Event, frozen=True, array_like=True, gc=False, tag=32):
+    """The pass that begins runs another version of the cycle; `keys` are those of holds that it matches otherwise."""
+
+    transaction: int
+    step: str
+    definition_hash: str
+    keys: dict[str, list[str]]
+
+
 class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
 
@@ -315,6 +339,8 @@ AnyEvent = (
     | CycleStarted
     | CycleStopping
     | CycleStopped
+    | CycleOnce
+    | CycleOnceTaken
     | HitAccepted
     | HitDuplicated
     | HitMatched
@@ -336,6 +362,7 @@ AnyEvent = (
     | TransactionGathered
     | GatheringEnded
     | PartingStarted
+    | TransactionMoved
     | CallIntended
     | CallAnswered
     | CallFailed

@@ -29,6 +29,8 @@ from protocol.fold_hits import (
 from protocol.fold_moves import begin as _begin
 from protocol.fold_moves import move as _move
 from protocol.fold_redrive import REDRIVE_HANDLERS, is_pending, link_transactions, may_have_acted, remains_of
+from protocol.fold_running import cycle_once, once_taken, transaction_moved
+from protocol.fold_webhooks import WEBHOOK_HANDLERS
 from protocol.lists import put_at
 from protocol.program import HOOK, RespondPlan
 from protocol.state import (
@@ -36,7 +38,6 @@ from protocol.state import (
     DefinitionRow,
     IncidentRow,
     OpenCall,
-    Parting,
     State,
     TransactionRow,
     transaction_name,
@@ -65,6 +66,7 @@ def _cycle_deployed(state: State, event: e.CycleDeployed, _seq: int) -> None:
         row = CycleRow(event.cycle)
     row.definition_hash = event.hash
     row.identifiers = {**row.identifiers, **event.identifiers}
+    row.forms = event.forms
     state.save(DefinitionRow(event.hash, event.definition))
     state.save(row)
 
@@ -73,11 +75,11 @@ def _cycle_status(state: State, event: e.CycleStarted | e.CycleStopping | e.Cycl
     row = state.cycle(event.cycle)
     match event:
         case e.CycleStarted():
-            row.status = "running"
+            row.status, row.once, row.once_since = "running", "", 0
         case e.CycleStopping():
             row.status = "stopping"
         case e.CycleStopped():
-            row.status = "stopped"
+            row.status, row.once, row.once_since = "stopped", "", 0
     state.save(row)
 
 
@@ -111,15 +113,23 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     _move(state, row, "running")
 
 
+def left_from(row: TransactionRow, step: str) -> tuple[list[str], list[str]]:
+    """The steps whose data, and the holds, that a pass from a webhook leaves.
+
+    Both keep the order in which they came, so what came after a step is what stands behind it.
+    """
+    data, holds = list(row.data), list(row.reached)
+    if step in data:
+        del data[data.index(step) + 1 :]
+    later = holds[holds.index(step) + 1 :] if step in holds else []
+    return data, [name for name in holds if name not in later or name in data]
+
+
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
-    """Data and holds keep the order in which they came, so what came after a step is what stands behind it."""
-    order = list(row.data)
-    if step in row.data:
-        for later in order[order.index(step) + 1 :]:
-            del row.data[later]
-    holds = list(row.reached)
-    later_holds = holds[holds.index(step) + 1 :] if step in holds else []
-    for reached in [name for name in later_holds if name not in row.data]:
+    data, holds = left_from(row, step)
+    for later in row.data.keys() - set(data):
+        del row.data[later]
+    for reached in row.reached.keys() - set(holds):
         state.unfile("reached", (row.cycle, reached, *row.reached.pop(reached)), row.id)
 
 
@@ -131,21 +141,6 @@ def _step_completed(state: State, event: e.StepCompleted, seq: int) -> None:
     row.call = None
     row.step, row.arrived = event.target, False
     state.save(row)
-
-
-def _request_arrived(state: State, event: e.RequestArrived, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    row.data[event.step] = event.data
-    row.step, row.arrived = event.step, True
-    state.save(row)
-
-
-def _step_succeeded(state: State, event: e.StepSucceeded, seq: int) -> None:
-    state.save(touch(state, event, seq, event.transaction))
-    cycle = state.cycle(event.cycle)
-    latest = max(event.began, cycle.succeeded.get(event.step, 0))  # An older attempt may have taken longer.
-    cycle.succeeded = {**cycle.succeeded, event.step: latest}
-    state.save(cycle)
 
 
 def _decision_taken(state: State, event: e.DecisionTaken, seq: int) -> None:
@@ -226,14 +221,9 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         data={**parent.data, event.step: item},
         phase=parent.phase,
         events=[seq, seq],
+        earlier=list(parent.earlier),
     )
     _begin(state, child)
-
-
-def _parting_started(state: State, event: e.PartingStarted, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    row.parting = Parting(event.step, event.path, event.without, event.target)
-    state.save(row)
 
 
 def _transaction_gathered(state: State, event: e.TransactionGathered, seq: int) -> None:
@@ -351,6 +341,8 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.CycleStarted: _cycle_status,
     e.CycleStopping: _cycle_status,
     e.CycleStopped: _cycle_status,
+    e.CycleOnce: cycle_once,
+    e.CycleOnceTaken: once_taken,
     e.HitAccepted: hit_accepted,
     e.HitDuplicated: hit_duplicated,
     e.HitMatched: hit_matched,
@@ -360,8 +352,6 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionStarted: _transaction_started,
     e.PassStarted: _pass_started,
     e.StepCompleted: _step_completed,
-    e.RequestArrived: _request_arrived,
-    e.StepSucceeded: _step_succeeded,
     e.DecisionTaken: _decision_taken,
     e.TransactionHeld: _transaction_held,
     e.HoldExpired: _hold_expired,
@@ -371,7 +361,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionSplit: _transaction_split,
     e.TransactionGathered: _transaction_gathered,
     e.GatheringEnded: _gathering_ended,
-    e.PartingStarted: _parting_started,
+    e.TransactionMoved: transaction_moved,
     e.CallIntended: _call_intended,
     e.CallAnswered: _call_answered,
     e.CallFailed: _call_failed,
@@ -384,4 +374,5 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.ReplyDetached: reply_settled,
     e.IncidentRaised: _incident_raised,
     **REDRIVE_HANDLERS,
+    **WEBHOOK_HANDLERS,
 }

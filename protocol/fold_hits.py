@@ -70,7 +70,7 @@ def hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     row.queue.append(event.hit)
     if event.mark:
-        row.seen = {**row.seen, hit.step: event.mark}
+        row.seen = {**row.seen, f"{hit.step}.{event.by}": event.mark}
     state.save(row)
 
 

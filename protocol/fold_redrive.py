@@ -81,6 +81,7 @@ def transaction_resumed(state: State, event: TransactionResumed, seq: int) -> No
         trigger=old.trigger,
         split=0 if remains is None else remains.split,
         pending=pending,
+        earlier=[one for one in (*old.earlier, old.definition_hash) if one != event.definition_hash],
         seen=dict(old.seen) if event.action == "resume" else {},
         parting=None if remains is None else remains.parting,
         arrived=remains is not None and remains.arrived,

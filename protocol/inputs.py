@@ -140,6 +140,13 @@ class Stop(Struct, frozen=True, gc=False):
     kept: int = 0
 
 
+class RunOnce(Struct, frozen=True, gc=False):
+    """Let a stopped cycle take one request to its trigger, and run it."""
+
+    cycle: str
+    at: int
+
+
 class ReplySettled(Struct, frozen=True, gc=False):
     """What became of an answer on its way to the caller."""
 
@@ -206,6 +213,7 @@ Input = (
     | Deploy
     | Start
     | Stop
+    | RunOnce
     | ReplySettled
     | Settle
     | Recover
@@ -267,13 +275,14 @@ class Refused(Struct, frozen=True, gc=False):
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """What an order to start, stop, finish, deploy or settle did."""
+    """What an order to start, stop, finish, run once, deploy or settle did."""
 
     status: str
     cut: int = 0
     kept: int = 0
     held: int = 0
     resumed: int = 0
+    once: Literal["", "waiting", "running"] = ""
 
 
 class Ordered(Struct, frozen=True, gc=False):

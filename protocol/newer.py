@@ -18,8 +18,12 @@ from protocol.turn import Turn
 
 def is_outdated(row: TransactionRow, plan: WebhookPlan, step: str, mark: str) -> bool:
     """Whether a request with this value is older than the last one that the transaction was given at the step."""
-    seen = row.seen.get(step, "") if plan.newer is not None else ""
-    return plan.newer is not None and bool(mark and seen) and is_older(mark, seen, plan.newer.type)
+    return plan.newer is not None and bool(mark) and is_older(mark, seen_at(row, plan, step), plan.newer.type)
+
+
+def seen_at(row: TransactionRow, plan: WebhookPlan, step: str) -> str:
+    """The value in the last request that the transaction was given at the step; "" for none, or for another field."""
+    return "" if plan.newer is None else row.seen.get(f"{step}.{plan.newer.location}", "")
 
 
 def give(
@@ -27,7 +31,8 @@ def give(
 ) -> bool:
     """Give a hit to a transaction, where it waits for its pass; False when it is outdated there."""
     if is_outdated(row, plan, hit.step, mark):
-        turn.emit(HitIgnored(hit.cycle, turn.at, hit.id, row.id, mark, row.seen[hit.step]))
+        turn.emit(HitIgnored(hit.cycle, turn.at, hit.id, row.id, mark, seen_at(row, plan, hit.step)))
         return False
-    turn.emit(HitMatched(hit.cycle, turn.at, hit.id, row.id, list(candidates), mark))
+    by = "" if plan.newer is None else plan.newer.location
+    turn.emit(HitMatched(hit.cycle, turn.at, hit.id, row.id, list(candidates), by, mark))
     return True

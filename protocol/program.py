@@ -181,8 +181,8 @@ class GatherPlan(Struct, frozen=True):
 Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan | SplitPlan | GatherPlan | ScriptPlan
 
 
-class Program(Struct, frozen=True):
-    """One version of a cycle, ready to run."""
+class Program(Struct, frozen=True, eq=False):
+    """One version of a cycle, ready to run; a state has one of each, so they are compared by identity."""
 
     definition: Definition
     hash: str

@@ -5,13 +5,22 @@
 3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
 """
 
-from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitParked, TransactionStarted
+from protocol.events import (
+    CycleOnce,
+    CycleOnceTaken,
+    HitAccepted,
+    HitDuplicated,
+    HitExpired,
+    HitParked,
+    TransactionStarted,
+)
 from protocol.events_redrive import HitRedriven
-from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Ignored, Parked, Refused, Resumed, Verdict
+from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Ignored, Parked, Receipt, Refused, Resumed, Verdict
+from protocol.matching import find_candidates, read_hit
 from protocol.newer import give, is_outdated
 from protocol.program import COLLECTED_NS, WebhookPlan
 from protocol.state import HitRow, State, TransactionRow, transaction_name
-from protocol.transaction import begin_pass, hit_data, run
+from protocol.transaction import begin_pass, run
 from protocol.turn import TURN_PASSES, Turn
 
 CANDIDATES_MAX = 20  # Transactions named when a match is ambiguous; the most recent is always among them.
@@ -32,11 +41,14 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
     except KeyError:  # A deploy came between the door and this turn.
         return Refused(404, "No such webhook", f"cycle {hit.cycle} has no webhook step {hit.step} any more")
-    if cycle.status != "running":
+    if cycle.status != "running" and cycle.once != ("running" if plan.match else "waiting"):
         return _while_stopped(turn, hit)
     if not plan.match:
         return begin_transaction(turn, hit)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *hit.key), CANDIDATES_MAX)
+    found = find_candidates(turn.state, hit, hit.key, CANDIDATES_MAX)
+    candidates = [one for one in found if one > cycle.once_since]
+    if found and not candidates:
+        return _while_stopped(turn, hit)  # For all but the run of the one request the cycle is stopped.
     if not candidates:
         if plan.step.unmatched == "reject":
             return Refused(404, "No transaction matches", f"no transaction waits at {hit.step} for this request")
@@ -57,6 +69,23 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
     if not _match(turn, accepted, plan, candidates, hit.mark):
         return Ignored(accepted.id, row.id)
     return Resumed(accepted.id, row.id, tuple(candidates) if len(candidates) > 1 else ())
+
+
+def run_once(turn: Turn) -> Verdict:
+    """Let a stopped cycle run one request: the oldest one to its trigger that was kept, else the next that comes."""
+    cycle = turn.state.cycle(turn.cycle)
+    if cycle.status != "stopped":
+        doing = "runs once already" if cycle.once else f"is {cycle.status}"
+        return Refused(409, "Cycle is not stopped", f"cycle {cycle.name} {doing}: stop it first")
+    if not cycle.once:
+        turn.emit(CycleOnce(cycle.name, turn.at))
+    trigger = turn.state.program(cycle.definition_hash).trigger
+    for kept in turn.state.find("collected", (cycle.name,), COLLECTED_MAX):
+        if turn.state.hit(kept).step == trigger:
+            turn.emit(CycleOnceTaken(cycle.name, turn.at, kept))
+            _start_transaction(turn, None, kept)
+            return Receipt("stopping" if cycle.running else "stopped", resumed=1, once=cycle.once)
+    return Receipt(cycle.status, once=cycle.once)
 
 
 def accept(turn: Turn, hit: Hit) -> int:
@@ -89,6 +118,8 @@ def accept(turn: Turn, hit: Hit) -> int:
 def begin_transaction(turn: Turn, hit: Hit, version: str = "") -> Accepted:
     """A request of a trigger begins a transaction, which runs the current version unless one is named."""
     began = accept(turn, hit)  # By the end of the turn the row may be at the pass of a hit that was parked.
+    if turn.state.cycle(hit.cycle).once == "waiting":
+        turn.emit(CycleOnceTaken(hit.cycle, turn.at, began))
     row = _start_transaction(turn, hit, began, version)
     _warn(turn, hit, row.id)
     return Accepted(began, row.id)
@@ -185,11 +216,11 @@ def _route(turn: Turn, hit: HitRow) -> None:
     if not plan.match:
         _start_transaction(turn, None, hit.id)
         return
-    data = hit_data(plan, hit)
+    data, _ = read_hit(plan, hit)
     key = plan.key(data)
     if key is None:
         key = tuple(hit.key)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *key), CANDIDATES_MAX)
+    candidates = find_candidates(turn.state, hit, key, CANDIDATES_MAX)
     if candidates:
         _match(turn, hit, plan, candidates, plan.mark(data) or "")
     else:

@@ -11,10 +11,8 @@ from typing import Any, assert_never
 
 from msgspec import UNSET
 
-from protocol.bodies import BodyError, repeats_names
 from protocol.calls import StepFailed, idempotency_key, render_request
 from protocol.canonical import instant_ns
-from protocol.cloudevents import read_event
 from protocol.definition import END
 from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
@@ -38,6 +36,8 @@ from protocol.fields import show
 from protocol.fold_redrive import is_pending
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
 from protocol.lists import value_at
+from protocol.matching import find_parked, read_hit
+from protocol.moving import move
 from protocol.newer import give
 from protocol.outcomes import answered, attempt_failed, hook_ended, resend
 from protocol.parting import SPLIT_MAX, complete
@@ -63,26 +63,16 @@ PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 byt
 
 def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any] | None = None) -> None:
     """Put a transaction at the webhook step that a hit came to; `data` saves reading the hit's body again."""
-    plan = turn.program(row).webhook(hit.step)
-    if data is None:
-        data = hit_data(plan, hit)
     turn.passes += 1
     turn.emit(PassStarted(row.cycle, turn.at, row.id, hit.id, hit.step, row.number + 1))
+    move(turn, row, hit)
+    plan = turn.program(row).webhook(hit.step)
+    if data is None:
+        data = read_hit(plan, hit)[0]
     if plan.step.after_webhook is UNSET:
         complete(turn, row, data)
     else:
         turn.emit(RequestArrived(row.cycle, turn.at, row.id, hit.step, data))
-
-
-def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
-    """What a stored hit gives its step: the declared fields of its body, or of its query for GET and DELETE."""
-    if hit.method in ("GET", "DELETE"):
-        return plan.contract.read(hit.query, repeats=True)[0]
-    try:
-        body, _ = read_event(hit.headers, hit.body, hit.content_type)
-        return plan.contract.read(body, repeats=repeats_names(hit.content_type))[0]
-    except BodyError:
-        return {}  # The step does not check its requests (`check: off`), and this one could not be read.
 
 
 def run(turn: Turn, row: TransactionRow) -> None:
@@ -203,9 +193,9 @@ def take_parked(turn: Turn, row: TransactionRow, step: str, key: Sequence[str]) 
     if not turn.state.cycle(row.cycle).parked:
         return  # Nearly always so, and it saves the look-up.
     plan = turn.program(row).webhook(step)
-    for hit in turn.state.find("parked", (row.cycle, step, *key), PARKED_AT_ONCE_MAX):
+    for hit in find_parked(turn.state, row, step, key, PARKED_AT_ONCE_MAX):
         parked = turn.state.hit(hit)
-        give(turn, parked, row, plan, (plan.mark(hit_data(plan, parked)) or "") if plan.newer else "")
+        give(turn, parked, row, plan, (plan.mark(read_hit(plan, parked)[0]) or "") if plan.newer else "")
 
 
 def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:

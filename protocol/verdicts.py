@@ -10,7 +10,7 @@ from protocol.state import HitRow, Reply, State, transaction_name
 EXPIRED = Refused(410, "The request has expired", "nothing came for it in the time it was kept")
 
 
-def first_verdict(state: State, hit: HitRow) -> Verdict:
+def first_verdict(hit: HitRow) -> Verdict:
     """What the first delivery of a hit was told, so that a repeat is told the same."""
     if hit.status == "expired" and not hit.parked:
         return EXPIRED
@@ -18,10 +18,9 @@ def first_verdict(state: State, hit: HitRow) -> Verdict:
         return Parked(hit.id, hit.until)
     if hit.status == "ignored":
         return Ignored(hit.id, hit.transaction)
-    row = state.transaction(hit.transaction)
-    if state.program(row.definition_hash).webhook(hit.step).match:
-        return Resumed(hit.id, hit.transaction, tuple(hit.candidates))
-    return Accepted(hit.id, hit.transaction)
+    if hit.number == 1:  # A trigger's pass begins with its transaction, and is the first.
+        return Accepted(hit.id, hit.transaction)
+    return Resumed(hit.id, hit.transaction, tuple(hit.candidates))
 
 
 def verdict_reply(state: State, verdict: Verdict, status_url: Callable[[int], str]) -> Reply:

@@ -1,12 +1,11 @@
 """Definitions made current: at the start, and again when a project's files have changed.
 
 1. All or nothing: a project with a fault changes nothing, and says why.
-2. A transaction in flight, or held, keeps the version it began with; new ones get the new version.
+2. New transactions get the new version; a pass in progress keeps its own, and `protocol.moving` says what follows it.
 3. A cycle that is gone from the project is left as it is: its transactions still end.
 """
 
 import base64
-import hashlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from msgspec import Struct
 
 from protocol.definition import Definition, WebhookStep, functions
 from protocol.inputs import Deploy, Start
-from protocol.loading import CheckFault, encode_definition
+from protocol.loading import CheckFault, encode_definition, version_name
 from runtime.door import Door
 from runtime.engine import Engine
 from runtime.project import ProjectError, read_project
@@ -58,7 +57,7 @@ async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deplo
             known, before = row.identifiers, row.definition_hash
         except KeyError:
             known, before = {}, ""
-        digest = hashlib.sha256(packed).hexdigest()
+        digest = version_name(packed)
         given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known)})
         await engine.order(given).decided()
         (done.unchanged if digest == before else done.changed if before else done.new).append(name)

@@ -252,7 +252,7 @@ class Engine:
                 if hit.reply is None and ticket is not None:
                     self._waiters.setdefault(hit.id, []).append(ticket)
                 return Outcome(verdict, hit.reply, hit.id if hit.reply is None else 0)
-            return Outcome(verdict, verdict_reply(self.state, first_verdict(self.state, hit), self.status_url))
+            return Outcome(verdict, verdict_reply(self.state, first_verdict(hit), self.status_url))
         waits = awaits_reply(self.state, verdict)
         if waits and ticket is not None:
             self._waiters.setdefault(waits, []).append(ticket)

@@ -41,6 +41,8 @@ def _masked(event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
             return {"mark": hidden.mark("", mark), "seen": hidden.mark("", seen)}
         case e.TransactionHeld(step=step, key=key):
             return {"key": hidden.key(step, key)}
+        case e.TransactionMoved(keys=keys):
+            return {"keys": {step: hidden.key(step, key) for step, key in keys.items()}}
         case e.StepCompleted(step=step, data=data) | e.RequestArrived(step=step, data=data):
             return {"data": hidden.data(step, data)}
         case e.CallIntended(step=step, request=request):

@@ -179,10 +179,11 @@ class Hidden:
         return [MASK if at in hidden else value for at, value in enumerate(key)]
 
 
-def hidden_of(program: Program) -> Hidden:
-    """What one version hides."""
+def hidden_of(*programs: Program) -> Hidden:
+    """What any of some versions hides."""
     hidden = Hidden()
-    hidden.learn(program.definition, program)
+    for program in programs:
+        hidden.learn(program.definition, program)
     return hidden
 
 

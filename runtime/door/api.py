@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from protocol.admission import preferences
 from protocol.answers import faults_problem, json_reply, problem
 from protocol.duration import DAY_NS
-from protocol.inputs import Receipt, Refused, Settle, Start, Stop
+from protocol.inputs import Receipt, Refused, RunOnce, Settle, Start, Stop
 from protocol.state import (
     CycleRow,
     HitRow,
@@ -106,11 +106,13 @@ def _add_cycles(app: QuartTrio, door: Door) -> None:
         at = engine.clock()
         match order:
             case "start":
-                given: Start | Stop = Start(name, at)
+                given: Start | Stop | RunOnce = Start(name, at)
             case "stop" | "finish":
                 given = Stop(name, at, order)
+            case "run-once":
+                given = RunOnce(name, at)
             case _:
-                return _missing(f"a cycle can start, stop or finish, not {order}")
+                return _missing(f"a cycle can start, stop, finish or run-once, not {order}")
         return _told((await engine.order(given).decided()).verdict)
 
 

@@ -179,7 +179,7 @@ def test_6_8_a_request_without_a_value_runs_and_leaves_what_was_seen() -> None:
     story = running()
     assert isinstance(told(story, None), Resumed)
     assert isinstance(told(story, 4), Ignored)
-    assert story.only().seen == {"changed": "5"}
+    assert story.only().seen == {"changed.at": "5"}
 
 
 def test_6_8_transactions_do_not_look_at_each_other() -> None:
@@ -187,6 +187,18 @@ def test_6_8_transactions_do_not_look_at_each_other() -> None:
     story = running()
     assert isinstance(story.hit("t", {"id": "B"}), Accepted)
     assert isinstance(story.hit("changed", {"id": "B", "at": 1}), Resumed)
+
+
+def test_6_8_values_of_another_field_are_not_compared() -> None:
+    """6.8 and 11: a version that orders requests by another field has not seen one yet."""
+    story = running()
+    story.answer({})
+    text = STEPS.format(kind="integer", step="work: {post: remote, path: /x}", more="")
+    story.deploy(cycle(text.replace("newer_than: at", "newer_than: n")))
+    assert isinstance(told(story, 9, n=3), Resumed)
+    story.answer({})
+    assert isinstance(told(story, 9, n=2), Ignored)
+    assert story.only().seen == {"changed.at": "5", "changed.n": "3"}
 
 
 def test_6_8_a_synchronous_caller_is_told_at_once_and_a_repeat_is_told_the_same() -> None:
@@ -203,7 +215,7 @@ def test_6_8_a_synchronous_caller_is_told_at_once_and_a_repeat_is_told_the_same(
     story.restart()
     row = story.state.hit(hit)
     assert (row.status, row.fate, row.body) == ("ignored", "none", b"")
-    assert first_verdict(story.state, row) == Ignored(hit, 3)
+    assert first_verdict(row) == Ignored(hit, 3)
     assert type(story.hit("changed", {"id": "A", "at": 4, "n": 2}, headers=headers)).__name__ == "Duplicate"
     assert len(story.replies()) == 1
 
@@ -224,7 +236,7 @@ def test_6_8_requests_that_were_parked_are_compared_when_the_hold_is_reached() -
     assert all(isinstance(one, Parked) for one in hits)
     story.hit("t", {"id": "A"})
     assert [story.state.hit(one.hit).status for one in hits] == ["running", "ignored", "queued"]
-    assert first_verdict(story.state, story.state.hit(hits[1].hit)) == hits[1]
+    assert first_verdict(story.state.hit(hits[1].hit)) == hits[1]
     assert story.state.cycle("c").parked == 0
     assert digest(story.replayed()) == digest(story.state)
 
@@ -262,7 +274,7 @@ def test_6_8_what_was_seen_is_masked_when_its_field_is_sensitive() -> None:
         hidden = hidden_of(one.state.program("hash-c"))
         row = max(one.state.transactions.values(), key=lambda found: found.id)
         shown = MASK if one is secret else "5"
-        assert transaction_view(row, [], [], hidden)["newest"] == {"changed": shown}
+        assert transaction_view(row, [], [], hidden)["newest"] == {"changed.at": shown}
         ignored = event_view(0, one.latest[-1], hidden)
         assert (ignored["event"], ignored["seen"], ignored["mark"] == "4") == ("HitIgnored", shown, one is story)
 

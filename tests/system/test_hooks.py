@@ -117,7 +117,7 @@ def test_6_8_an_outdated_request_is_answered_at_once_and_listed(server: Server) 
     status = httpx.get(said["status_url"]).json()
     assert (status["status"], status["transaction"], status["answer"]) == ("ignored", said["transaction"], None)
     shown = server.api(f"transactions/{said['transaction']}")
-    assert shown["newest"] == {"changed": "2026-01-01T12:00:00+00:00"}
+    assert shown["newest"] == {"changed.at": "2026-01-01T12:00:00+00:00"}
     assert [one["status"] for one in shown["passes"]] == ["done", "done", "ignored"]
 
 
