@@ -53,6 +53,7 @@ def transaction_view(
         "hold_until": instant(row.until),
         "timers": [*_own_timer(row), *(timer for hit in hits for timer in _answer_timer(hit))],
         "matches_by": {step: hidden.key(step, key) for step, key in row.reached.items()},
+        "newest": {field: hidden.mark(field.partition(".")[0], mark) for field, mark in row.seen.items()},
         "steps": hidden.steps(row.data),
         "passes": [_pass_view(hit, again) for hit in sorted(hits, key=_pass_order)],
         "queue": row.queue,

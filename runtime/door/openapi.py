@@ -34,6 +34,8 @@ PLACES = {
     "order": "`start`, `stop`, `finish` or `run-once`.",
     "action": "`resend`, `done` or `fail`.",
     "hit": "The number of a hit.",
+    "cycle": "The name of a cycle.",
+    "step": "The name of a webhook step.",
 }
 
 
@@ -79,6 +81,10 @@ OPERATIONS = (
         Receipt,
         refusals=(404, 409),
     ),
+    Operation(
+        "post", "/api/cycles/{cycle}/capture/{step}", "Capture the next request.", shapes.Capture, refusals=(404,)
+    ),
+    Operation("get", "/api/cycles/{cycle}/capture/{step}", "What was captured.", shapes.Capture, refusals=(404,)),
     Operation("post", "/api/deploy", "Read the project again.", shapes.Deployed, refusals=(422,)),
     Operation(
         "get",

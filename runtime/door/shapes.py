@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from protocol.events_redrive import RedriveAction
 from protocol.fields import Fault
@@ -170,6 +170,26 @@ class Cycle(_Shape):
     hash: str
     counts: Counts
     webhooks: dict[str, str]
+    last_success: dict[str, str]
+
+
+class Capture(Struct, kw_only=True, omit_defaults=True):
+    """What field capture has seen of a webhook: nothing asked, waiting for the next request, or that request.
+
+    `fields` are those that the request would declare, `yaml` the same to paste; `fault` says why it can not be read.
+    """
+
+    status: Literal["none", "waiting", "captured"]
+    received: str | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    headers: dict[str, str] | UnsetType = UNSET
+    query: Any | UnsetType = UNSET
+    body: Any | UnsetType = UNSET
+    body_bytes: int | UnsetType = UNSET
+    fault: str | UnsetType | None = UNSET
+    fields: dict[str, Any] | UnsetType = UNSET
+    left_out: list[str] | UnsetType = UNSET
+    yaml: str | UnsetType = UNSET
 
 
 class ParkedHit(_Shape):

@@ -178,7 +178,7 @@ class Requests:
             if before.wants_reply and not before.parked and before.status != "expired":
                 built = before.reply
                 return None if built is None else CallAnswer(built.status, built.headers, built.body, child, cycle)
-            said = first_verdict(state, before)
+            said = first_verdict(before)
         elif awaits_reply(state, said):
             return None
         if isinstance(said, Accepted | Resumed):

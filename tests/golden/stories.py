@@ -173,4 +173,28 @@ def moved() -> Story:
     return story
 
 
-STORIES: dict[str, Callable[[], Story]] = {"first": first, "redriven": redriven, "moved": moved}
+WEBHOOKS = cycle(
+    """
+  placed: {webhook: shop, fields: {id: text, rows: list}, after_webhook: "work:tidy"}
+  poll: {get: remote, path: /orders, query: {since: "{{ last_success }}"}}
+  changed: {webhook: shop, fields: {id: text, at: integer}, match: {id: placed.id}, newer_than: at}
+""",
+    name="webhooks",
+    rules="{split: trigger}",
+)
+
+
+def webhooks() -> Story:
+    """A function tidies a request with a list, which is parted; a poll notes its success; a late request is ignored."""
+    story = Story(WEBHOOKS)
+    story.hit("placed", {"id": "D1", "rows": [1, 2]})
+    story.script({"data": {"id": "D1", "rows": [1, 2]}})
+    for row in list(story.state.transactions.values()):
+        if row.call is not None:
+            story.answer({}, transaction=row.id)
+    story.hit("changed", {"id": "D1", "at": 5})
+    story.hit("changed", {"id": "D1", "at": 4})
+    return story
+
+
+STORIES: dict[str, Callable[[], Story]] = {"first": first, "redriven": redriven, "moved": moved, "webhooks": webhooks}
