@@ -126,7 +126,7 @@ class Ledger:
                 return [("hit", hit), ("transaction", seq)]
             case e.TransactionSplit() | e.GatheringEnded() | TransactionResumed():
                 return [("transaction", seq)]
-            case e.HitMatched(hit=hit) | e.HitParked(hit=hit) | e.HitExpired(hit=hit):
+            case e.HitMatched(hit=hit) | e.HitParked(hit=hit) | e.HitExpired(hit=hit) | e.HitIgnored(hit=hit):
                 return [("hit", hit)]
             case e.ReplyBuilt(hit=hit):
                 return [("transaction", self._states[side].hit(hit).transaction)]
@@ -278,6 +278,8 @@ def essence(fact: Fact) -> Any:
             return "failed", step, reason
         case e.HitMatched(transaction=transaction, candidates=candidates):
             return transaction, tuple(candidates)
+        case e.HitIgnored(transaction=transaction):
+            return "ignored", transaction
         case e.HitParked(reason=reason, key=key):
             return reason, tuple(key)
         case e.IncidentRaised(kind=kind, message=message, level=level):
@@ -297,6 +299,7 @@ _KINDS: dict[type[Any], str] = {
     e.HitMatched: "place",
     e.HitParked: "place",
     e.HitExpired: "place",
+    e.HitIgnored: "place",
     e.TransactionStarted: "begun",
     e.TransactionSplit: "begun",
     e.GatheringEnded: "begun",

@@ -7,7 +7,9 @@ follow from the state, so they count with the turn before them.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
 from itertools import islice
+from typing import Any
 
 from msgspec import Struct
 
@@ -31,7 +33,7 @@ from protocol.inputs import (
     Start,
     Stop,
 )
-from protocol.program import SCRIPT
+from protocol.program import HOOK, SCRIPT
 from protocol.state import State, TransactionRow
 
 AHEAD = 3  # Events that are looked at before the one that is read: of a redrive, what its request began.
@@ -63,6 +65,7 @@ class Ended(Struct, frozen=True):
     run: Pass
     at: int
     outcome: CallAnswer | CallFailure | ScriptResult
+    method: str  # Of the request; a function's result is no answer of a remote.
 
 
 class Redrives(Struct, frozen=True):
@@ -126,13 +129,15 @@ class Record:
             evolve(self.state, event, seq)
             self._saw(seq, event)
             self._before = event
-            if not isinstance(event, e.HitMatched):
+            if isinstance(event, TransactionResumed):
+                self._holding = seq
+            elif not isinstance(event, e.HitMatched | e.HitIgnored):
                 self._holding = event.transaction if isinstance(event, e.TransactionHeld) else 0
 
     def _cause(self, seq: int, event: e.AnyEvent, ahead: Sequence[e.AnyEvent]) -> Given | None:
         if isinstance(event, e.CycleStopping | e.CycleStopped | e.TransactionStopped | e.TransactionFailed):
             return self._stop(event, ahead[0] if ahead else None)
-        given = self._redrive(seq, event, ahead) or self._work(seq, event) or self._order(event)
+        given = self._redrive(seq, event, ahead) or self._work(seq, event, ahead) or self._order(event)
         if given is not None:
             self._failed, self._stopping = 0, ""
             if isinstance(event, e.CallFailed | e.CallSettled):
@@ -158,7 +163,7 @@ class Record:
         current = old is not None and old.definition_hash != version
         return Redrives(event.cycle, event.at, again.order, again.action, item, current, came)
 
-    def _work(self, seq: int, event: e.AnyEvent) -> Given | None:
+    def _work(self, seq: int, event: e.AnyEvent, ahead: Sequence[e.AnyEvent]) -> Given | None:
         """What requests, remotes and time bring."""
         match event:
             case e.HitAccepted():
@@ -170,9 +175,8 @@ class Record:
                 return self._ended(event, CallAnswer(*said))
             case e.CallFailed():
                 return self._ended(event, CallFailure(event.phase, event.reason))
-            case e.StepCompleted(transaction=transaction) if self._returns(event):
-                del transaction
-                return self._ended(event, ScriptResult(event.data))
+            case e.StepCompleted() | e.IncidentRaised() if self._returns(event):
+                return self._ended(event, ScriptResult(self._word(event, ahead)))
             case e.WaitEnded() | e.HoldExpired():
                 return HoldDue(event.cycle, event.at, event.transaction)
             case e.HitExpired():
@@ -183,17 +187,38 @@ class Record:
 
     def _ended(
         self,
-        event: e.CallAnswered | e.CallFailed | e.StepCompleted,
+        event: e.CallAnswered | e.CallFailed | e.StepCompleted | e.IncidentRaised,
         outcome: CallAnswer | CallFailure | ScriptResult,
     ) -> Ended:
         row = self.state.transaction(event.transaction)
-        return Ended(row.id, event.step, pass_of(self.state, row), event.at, outcome)
+        method = "" if row.call is None else row.call.request.method
+        return Ended(row.id, event.step, pass_of(self.state, row), event.at, outcome, method)
 
-    def _returns(self, event: e.StepCompleted) -> bool:
+    def _returns(self, event: e.StepCompleted | e.IncidentRaised) -> bool:
         """Whether a function returned, as against a step that goes on after its failure."""
+        if not event.transaction or self._failed == event.transaction:
+            return False
         call = self.state.transaction(event.transaction).call
-        ours = call is not None and call.step == event.step and call.request.method == SCRIPT
-        return ours and self._failed != event.transaction
+        ours = call is not None and call.step == event.step and not call.unknown
+        return ours and call is not None and call.request.method in (SCRIPT, HOOK)
+
+    def _word(self, event: e.StepCompleted | e.IncidentRaised, ahead: Sequence[e.AnyEvent]) -> dict[str, Any]:
+        """What a function returned: data, or what an `after_webhook` said of a request instead."""
+        row = self.state.transaction(event.transaction)
+        is_hook = row.call is not None and row.call.request.method == HOOK
+        if isinstance(event, e.IncidentRaised) and is_hook and event.kind == "filtered":
+            return {"filter": event.message}
+        if isinstance(event, e.IncidentRaised) and is_hook and event.kind == "rejected":
+            told = next(
+                (one.status for one in ahead[:1] if isinstance(one, e.ReplyBuilt)), HTTPStatus.UNPROCESSABLE_ENTITY
+            )
+            return {"reject": {"message": event.message, "status": int(told)}}
+        if isinstance(event, e.StepCompleted):
+            data = event.data
+        else:  # It returned a list that can not be split; what it was is in the journal only where that is ignored.
+            later = (one.data for one in ahead if isinstance(one, e.StepCompleted) and one.transaction == row.id)
+            data = next(later, row.data.get(event.step, {}))
+        return {"data": data} if is_hook else data
 
     def _order(self, event: e.AnyEvent) -> Input | None:
         """What people, deploys and restarts bring."""

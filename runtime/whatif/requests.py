@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol import events as e
 from protocol.admission import Incoming, admit
@@ -39,6 +40,7 @@ class Requests:
         self._ledger = ledger
         self._original = original
         self._numbers: dict[int, deque[tuple[str, int]]] = {}  # Of requests that the record's links made, by parent.
+        self._scripted: dict[int, e.HitAccepted] = {}  # Those of them that a `before_webhook` let pass.
         self._handed: dict[int, tuple[str, int]] = {}  # The attempt at a link that was handed over, by parent.
         self._answers: dict[int, CallAnswer] = {}
         shadow.look_at_link = self.look
@@ -55,6 +57,8 @@ class Requests:
         if event.origin is not None:
             parent = event.origin.transaction
             self._numbers.setdefault(parent, deque()).append((event.origin.step, given.hit))
+            if event.script:
+                self._scripted[given.hit] = event
             self._shadow.touch("transaction", parent)
         else:
             self._request(given.hit, event.cycle, event.step, _incoming(event, event.at))
@@ -132,7 +136,9 @@ class Requests:
         if theirs is None and (ours is None or self._shadow.can_bring(row)):
             return
         if ours is not None and (theirs is None or not _alike(ours, theirs)):
-            theirs = Ended(row.id, call.step, pass_of(self._shadow.state, row), self._shadow.at, ours)
+            theirs = Ended(
+                row.id, call.step, pass_of(self._shadow.state, row), self._shadow.at, ours, call.request.method
+            )
         assert theirs is not None, "one of both has an answer"
         self._answers.pop(row.id, None)
         self._handed.pop(row.id, None)
@@ -152,26 +158,10 @@ class Requests:
     def _hand_over(self, row: TransactionRow, call: OpenCall, number: int) -> CallAnswer | None:
         """Hand a request to another cycle; its answer, unless that is built later."""
         assert call.link is not None, "only links are handed over"
-        cycle, step = call.link
-        request = call.request
-        said = self._request(
-            number,
-            cycle,
-            step,
-            Incoming(
-                method=request.method,
-                headers={**request.headers, "content-type": request.content_type},
-                query={},
-                body=request.body,
-                at=self._shadow.at,
-                origin=e.Origin(row.cycle, row.id, call.step, row.number),
-                depth=row.depth + 1,
-                delivery=call.idempotency_key,
-            ),
-        )
+        said = self._request(number, *call.link, self._linked(row, call, self._scripted.pop(number, None)))
         if isinstance(said, Reply):
             return CallAnswer(said.status, said.headers, said.body)
-        state, child = self._shadow.state, 0
+        state, child, cycle = self._shadow.state, 0, call.link[0]
         if isinstance(said, Duplicate):
             before = state.hit(said.hit)
             child = before.transaction
@@ -186,6 +176,26 @@ class Requests:
         reply = verdict_reply(state, said, self._shadow.status_url)
         return CallAnswer(reply.status, reply.headers, reply.body, child, cycle if child else "")
 
+    def _linked(self, row: TransactionRow, call: OpenCall, scripted: e.HitAccepted | None) -> Incoming:
+        """The request of a link; where the draft makes the one of the record, what a `before_webhook` made of that."""
+        request = call.request
+        found = Incoming(
+            method=request.method,
+            headers={**request.headers, "content-type": request.content_type},
+            query={},
+            body=request.body,
+            at=self._shadow.at,
+            origin=e.Origin(row.cycle, row.id, call.step, row.number),
+            depth=row.depth + 1,
+            delivery=call.idempotency_key,
+        )
+        before = self._shadow.row(self._shadow.recorded, row.id)
+        theirs = None if before is None or before.call is None else before.call.request
+        if scripted is None or theirs != request:
+            return found
+        came = _incoming(scripted, found.at)
+        return replace(came, origin=found.origin, depth=found.depth, delivery=found.delivery)
+
     def _answered(self, ended: CallEnded) -> None:
         """The target of a link has built its answer."""
         if isinstance(ended.outcome, CallAnswer):
@@ -194,7 +204,16 @@ class Requests:
 
 def _incoming(event: e.HitAccepted, at: int) -> Incoming:
     headers = {"content-type": event.content_type, **event.headers} if event.content_type else event.headers
-    return Incoming(method=event.method, headers=headers, query=event.query, body=event.body, at=at, depth=event.depth)
+    return Incoming(
+        method=event.method,
+        headers=headers,
+        query=event.query,
+        body=event.body,
+        at=at,
+        depth=event.depth,
+        script=event.script,
+        digest=event.digest if event.script else "",
+    )
 
 
 def _webhook(state: StoredState, cycle: str, step: str) -> WebhookPlan | None:

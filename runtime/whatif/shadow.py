@@ -28,14 +28,13 @@ from protocol.inputs import (
     Recover,
     ReplySettled,
     RunOnce,
-    ScriptResult,
     Settle,
     Start,
     Stop,
     Verdict,
 )
 from protocol.outbox import AnswerLink, RearmTimers, outbox
-from protocol.program import SCRIPT
+from protocol.program import HOOK, SCRIPT
 from protocol.state import HitRow, OpenCall, TransactionRow
 from runtime.store import StoredState
 from runtime.whatif.differences import Changed, Ledger
@@ -268,9 +267,8 @@ class Shadow:
         """The next outcome that the record has for a call of this pass."""
         run = pass_of(self.state, row)
         for ended in self._answers.get(row.id, ()):
-            is_script = isinstance(ended.outcome, ScriptResult)
-            fits = not is_script if call.request.method != SCRIPT else is_script or _is_failure(ended)
-            if ended.run == run and ended.step == call.step and fits:
+            kinds = [one if one in (SCRIPT, HOOK) else "" for one in (ended.method, call.request.method)]
+            if ended.run == run and ended.step == call.step and kinds[0] == kinds[1]:
                 self._answers[row.id].remove(ended)
                 return ended
         return None
@@ -347,7 +345,3 @@ class Shadow:
 def _is_left(row: TransactionRow) -> bool:
     """Whether a pass is in progress and waits for nothing: the rest of a turn."""
     return row.status == "running" and row.call is None and not row.until
-
-
-def _is_failure(ended: Ended) -> bool:
-    return not hasattr(ended.outcome, "status")

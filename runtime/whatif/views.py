@@ -37,6 +37,8 @@ def shown(seq: int, fact: e.AnyEvent | Refusal, hidden: Hidden) -> dict[str, Any
             return {"place": "runs", "transaction": transaction_name(cycle, transaction), "ambiguous": among}
         case e.HitParked(reason=reason, key=key):
             return {"place": "parked", "reason": reason, "key": hidden.key("", key)}
+        case e.HitIgnored(cycle=cycle, transaction=transaction):
+            return {"place": "ignored", "transaction": transaction_name(cycle, transaction)}
         case e.HitExpired():
             return {"place": "expired"}
         case e.TransactionStarted(cycle=cycle):

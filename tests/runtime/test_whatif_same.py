@@ -1,11 +1,14 @@
 """What-if with the definition that ran (section 14): whatever happened, nothing differs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from protocol.events import HitAccepted, TransactionGathered, TransactionSplit
+from protocol.inputs import RunOnce
+from tests.golden.stories import STORIES
 from tests.protocol import test_busy_machine, test_machine
 from tests.protocol.story import Story, cycle
 from tests.protocol.test_pairs import STATES
@@ -89,7 +92,44 @@ def parts() -> Story:
     return story
 
 
-@pytest.mark.parametrize("told", [eventful, payments, scripts, broken, parts])
+HOOKED = """
+  t: {webhook: shop, before_webhook: "work:look", after_webhook: "work:tidy", on_error: stop_transaction}
+  back: {webhook: shop, fields: {id: text, n: integer}, match: {id: t.id}, newer_than: n}
+  call: {post: remote, path: "/{{ t.id }}"}
+  answer: {respond: {status: 201}}
+"""
+
+
+def hooked() -> Story:
+    """Each word of an `after_webhook`, requests out of order, and a stopped cycle that runs one kept request."""
+    story = Story(cycle(HOOKED, rules="{while_stopped: collect}"))
+    words: list[dict[str, Any]] = [
+        {"data": {"id": "A"}},
+        {"filter": "nothing new"},
+        {"reject": {"message": "no", "status": 403}},
+        {"reject": "gone"},
+        {},
+        {"nonsense": 1},
+    ]
+    for word in words:
+        story.hit("t", {"id": "raw"}, script="work:look")
+        story.script(word, transaction=max(story.state.transactions))
+    for n in (2, 1, 3):
+        story.hit("back", {"id": "A", "n": n})
+    story.answer({}, transaction=min(story.state.transactions))
+    story.stop()
+    story.put(RunOnce("c", story.at))
+    story.stop("finish")
+    story.hit("t", {"id": "kept"})
+    story.put(RunOnce("c", story.at))
+    story.script({"filter": "once"}, transaction=max(story.state.transactions))
+    return story
+
+
+@pytest.mark.parametrize(
+    "told",
+    [eventful, payments, scripts, broken, parts, hooked, STORIES["first"], STORIES["redriven"], STORIES["webhooks"]],
+)
 def test_14_given_the_definition_that_ran_when_tried_then_nothing_differs(told: Callable[[], Story]) -> None:
     """Section 14: the same inputs through the same decide; every request of the record was run."""
     story = told()
