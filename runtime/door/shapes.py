@@ -138,6 +138,7 @@ class Transaction(Summary):
     hold_until: str | None
     timers: list[Timer]
     matches_by: dict[str, list[str]]
+    newest: dict[str, str]
     steps: dict[str, Any]
     passes: list[Pass]
     queue: list[int]
