@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
+from protocol.ages import age_faults
 from protocol.conditions import compile_condition
 from protocol.definition import (
     END,
@@ -100,6 +101,8 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
         names = list(_names(draft))
         view = View(draft, flow(definition), not names and not draft.broken, cycles, loaded.unread)
         faults += names
+        for age, rule in age_faults(definition.settings.retention):
+            faults.append(place.fault(("settings", "retention", age), rule))
         if view.whole and definition.steps:
             faults += _graph(definition, view.found, place)
         for step in view.found.after:

@@ -5,6 +5,7 @@
 2. A hit and a hold meet whichever comes first, since both are turns of one actor.
 3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
 4. At the end of a turn every accepted hit has a place, and what the turn could not hold is an input of its own.
+5. An input about a row that retention removed means nothing any more.
 """
 
 from protocol.events import (
@@ -22,6 +23,7 @@ from protocol.events import (
     TransactionStopped,
 )
 from protocol.failures import fail, keep
+from protocol.fold_retention import is_gone
 from protocol.inputs import (
     CallEnded,
     Continue,
@@ -35,6 +37,7 @@ from protocol.inputs import (
     Recover,
     Refused,
     ReplySettled,
+    Retain,
     Settle,
     Start,
     Stop,
@@ -43,6 +46,7 @@ from protocol.inputs import (
 from protocol.outcomes import call_unknown, resend
 from protocol.program import GatherPlan
 from protocol.replies import answer_at_end
+from protocol.retention import about_gone, retain
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver
 from protocol.state import HitRow, State, TransactionRow
 from protocol.transaction import call_ended, run, wait_over
@@ -68,6 +72,8 @@ def decide(state: State, given: Input, seq: int) -> Decision:
 
 
 def _decide(turn: Turn, given: Input) -> Verdict:
+    if about_gone(turn.state, given):
+        return Refused(404, "Not found", "retention has removed the transaction") if isinstance(given, Settle) else None
     match given:
         case Hit():
             return decide_hit(turn, given)
@@ -93,6 +99,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case Retain():
+            return retain(turn, given)
     return None
 
 
@@ -225,10 +233,13 @@ def _settle(turn: Turn, given: Settle) -> Verdict:
 
 
 def _recover(turn: Turn, given: Recover) -> None:
+    state = turn.state
     for hit in given.hits:
-        if turn.state.hit(hit).fate == "waiting":
+        if not is_gone(state, given.cycle, hit=hit) and state.hit(hit).fate == "waiting":
             turn.emit(ReplyDetached(turn.cycle, turn.at, hit, "restart"))
     for transaction in given.transactions:
+        if is_gone(state, given.cycle, transaction=transaction):
+            continue
         row = turn.state.transaction(transaction)
         call_unknown(turn, row)
         run(turn, row)

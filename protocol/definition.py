@@ -72,12 +72,28 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     retry: Annotated[list[Length], Meta(min_length=1, max_length=50)]
 
 
+Keep = Annotated[
+    str, Meta(pattern=r"^\s*(forever|\d{1,9}(\.\d{1,9})?\s*[a-z]+)\s*$", description="e.g. 30 days, or forever")
+]
+"""How long something is kept."""
+
+
+class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How long transactions are kept after their last change; what a cycle does not say, the server does."""
+
+    completed: Keep | UnsetType = UNSET
+    failed: Keep | UnsetType = UNSET
+    held: Keep | UnsetType = UNSET
+    bodies: Keep | UnsetType = UNSET
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Defaults of a whole cycle."""
 
     on_error: Policy | Retry = "ignore"
     max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
     while_stopped: Literal["refuse", "collect"] = "refuse"
+    retention: Retention = Retention()
 
 
 class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -329,6 +329,21 @@ class IncidentRaised(Event, frozen=True, array_like=True, gc=False, tag=70):
     level: Literal["info", "warning", "error"]
 
 
+class BodiesPurged(Event, frozen=True, array_like=True, gc=False, tag=90):
+    """Retention dropped what these carried: data, answers and delivery keys; what is left says that they were."""
+
+    transactions: list[int]
+    hits: list[int]
+
+
+class RetentionApplied(Event, frozen=True, array_like=True, gc=False, tag=91):
+    """Retention removed these for good."""
+
+    transactions: list[int]
+    hits: list[int]
+    incidents: list[int]
+
+
 AnyEvent = (
     WriterStarted
     | CycleDeployed
@@ -363,9 +378,11 @@ AnyEvent = (
     | ReplySent
     | ReplyDetached
     | IncidentRaised
+    | BodiesPurged
+    | RetentionApplied
 )
 
-SCHEMA = 2  # Of the event set; grows when an event is added.
+SCHEMA = 3  # Of the event set; grows when an event is added.
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

@@ -19,12 +19,14 @@ from protocol.fold_hits import (
     hit_duplicated,
     hit_expired,
     hit_matched,
+    hit_of,
     hit_parked,
     reply_built,
     reply_settled,
     touch,
     unpark,
 )
+from protocol.fold_retention import bodies_purged, is_gone, retention_applied
 from protocol.program import RespondPlan
 from protocol.state import (
     CycleRow,
@@ -44,9 +46,14 @@ def evolve(state: State, event: e.AnyEvent, seq: int) -> None:
     """Fold one event into the state.
 
     Raises:
-        KeyError: the event is about a row that does not exist: the journal and the state do not belong together.
+        KeyError: the event is about a row that never was: the journal and the state do not belong together.
     """
-    _HANDLERS[type(event)](state, event, seq)
+    try:
+        _HANDLERS[type(event)](state, event, seq)
+    except KeyError:  # Handlers look before they change anything, so there is nothing to take back.
+        about = {name: getattr(event, name, 0) for name in ("transaction", "hit")}
+        if not is_gone(state, event.cycle, **about):
+            raise
 
 
 def _move(state: State, row: TransactionRow, status: TransactionStatus) -> None:
@@ -108,8 +115,8 @@ def _transaction_started(state: State, event: e.TransactionStarted, seq: int) ->
 
 
 def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
     hit = state.hit(event.hit)
+    row = touch(state, event, seq, event.transaction)
     unpark(state, hit)
     if event.hit in row.queue:
         row.queue.remove(event.hit)
@@ -171,7 +178,7 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
 def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     row.until, row.call, row.split = 0, None, 0
-    if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
+    if isinstance(event, e.TransactionFailed) and (hit := hit_of(state, row)) is not None and hit.branches:
         hit.failed_at = event.step
     end_hit(state, row)
     match event:
@@ -194,8 +201,8 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
     if len(parent.children) < CHILDREN_MAX:
         parent.children.append(transaction_name(event.cycle, seq))
     state.save(parent)
-    if parent.hit:
-        hit = state.hit(parent.hit)
+    hit = hit_of(state, parent)
+    if hit is not None:
         hit.branches = max(hit.branches, 1) + 1
         state.save(hit)
     item = event.item if isinstance(event.item, dict) else {"item": event.item}
@@ -322,7 +329,7 @@ def _incident_raised(state: State, event: e.IncidentRaised, seq: int) -> None:
     state.save(
         IncidentRow(seq, event.cycle, event.at, event.transaction, event.step, event.kind, event.message, event.level)
     )
-    if event.transaction:
+    if event.transaction and not is_gone(state, event.cycle, transaction=event.transaction):
         plans = state.program(state.transaction(event.transaction).definition_hash).plans
         if isinstance(plans.get(event.step), RespondPlan):
             count_task(state, event, event.step)  # A response that came to nothing is one all the same.
@@ -362,4 +369,6 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.ReplySent: reply_settled,
     e.ReplyDetached: reply_settled,
     e.IncidentRaised: _incident_raised,
+    e.BodiesPurged: bodies_purged,
+    e.RetentionApplied: retention_applied,
 }

@@ -60,12 +60,12 @@ def unpark(state: State, hit: HitRow) -> None:
 def hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
     """The hit waits for its pass, behind those that came before it."""
     hit = state.hit(event.hit)
+    row = touch(state, event, seq, event.transaction)
     unpark(state, hit)
     hit.status = "queued"
     hit.transaction = event.transaction
     hit.candidates = list(event.candidates)
     state.save(hit)
-    row = touch(state, event, seq, event.transaction)
     row.queue.append(event.hit)
     state.save(row)
 
@@ -110,9 +110,9 @@ def hit_expired(state: State, event: e.HitExpired, _seq: int) -> None:
 
 def end_hit(state: State, row: TransactionRow) -> None:
     """The pass is over: its hit gives up what only a running pass needs, when no other shares it."""
-    if not row.hit:
+    hit = hit_of(state, row)
+    if hit is None:
         return
-    hit = state.hit(row.hit)
     if hit.branches:
         hit.branches -= 1
         state.save(hit)
@@ -120,6 +120,19 @@ def end_hit(state: State, row: TransactionRow) -> None:
         hit.status = "done"
         hit.body, hit.headers, hit.query = b"", {}, {}
         state.save(hit)
+
+
+def hit_of(state: State, row: TransactionRow) -> HitRow | None:
+    """The hit that began the latest pass; None when none did, or when retention removed it.
+
+    A part of a split shares the hit of its parent, which may be long over while the part still holds.
+    """
+    try:
+        return state.hit(row.hit) if row.hit else None
+    except KeyError:
+        if row.hit <= state.cycle(row.cycle).removed:
+            return None
+        raise
 
 
 def reply_built(state: State, event: e.ReplyBuilt, _seq: int) -> None:
@@ -142,6 +155,12 @@ def touch(state: State, event: e.AnyEvent, seq: int, transaction: int) -> Transa
     """The row of a transaction that an event is about, with the instant and the number of the event noted."""
     row = state.transaction(transaction)
     row.updated = event.at
+    note_event(row, seq)
+    return row
+
+
+def note_event(row: TransactionRow, seq: int) -> None:
+    """Note the number of an event that is about a transaction."""
     ranges = row.events
     if ranges and ranges[-1] == seq - 1:
         ranges[-1] = seq
@@ -149,4 +168,3 @@ def touch(state: State, event: e.AnyEvent, seq: int, transaction: int) -> Transa
         ranges += (seq, seq)
         if len(ranges) > EVENT_RANGES_MAX:
             del ranges[2:4]  # The first turn stays: it says how the transaction began.
-    return row

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from protocol.ages import Ages
 from protocol.events import Origin
 
 
@@ -159,8 +160,31 @@ class Recover(Struct, frozen=True, gc=False):
     transactions: tuple[int, ...]
 
 
+class Retain(Struct, frozen=True, gc=False):
+    """These may be older than they are kept; the core looks at each again before it drops anything."""
+
+    cycle: str
+    at: int
+    ages: Ages
+    transactions: tuple[int, ...] = ()
+    hits: tuple[int, ...] = ()
+    incidents: tuple[int, ...] = ()
+
+
 Input = (
-    Hit | CallEnded | HoldDue | ParkDue | Deploy | Start | Stop | ReplySettled | Settle | Recover | Continue | Deliver
+    Hit
+    | CallEnded
+    | HoldDue
+    | ParkDue
+    | Deploy
+    | Start
+    | Stop
+    | ReplySettled
+    | Settle
+    | Recover
+    | Continue
+    | Deliver
+    | Retain
 )
 
 

@@ -43,6 +43,7 @@ class CycleRow(Struct, gc=False, array_like=True):
     parked: int = 0
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
+    removed: int = 0  # The highest id that retention has removed; of ids up to it, some are gone.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):
@@ -81,6 +82,7 @@ class HitRow(Struct, gc=False, array_like=True):
     answer_by: int = 0
     branches: int = 0  # Transactions in progress that share this hit, once it was split.
     failed_at: str = ""  # The step at which one of them failed.
+    purged: int = 0  # When retention dropped what it carried.
 
 
 class OpenCall(Struct, gc=False, array_like=True):
@@ -121,6 +123,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+    purged: int = 0  # When retention dropped its data: it can not run again, and is no candidate of a match.
 
 
 class IncidentRow(Struct, gc=False, array_like=True):
@@ -147,6 +150,7 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
+Removable = TransactionRow | HitRow | IncidentRow
 IndexName = Literal["reached", "parked", "delivery", "collected"]
 
 
@@ -179,6 +183,10 @@ class State(Protocol):
         """The row of a hit."""
         ...
 
+    def incident(self, incident: int) -> IncidentRow:
+        """The row of an incident."""
+        ...
+
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:
         """The row of a step's tasks on a day; a new one when there is none yet."""
         ...
@@ -197,6 +205,10 @@ class State(Protocol):
 
     def save(self, row: Row) -> None:
         """Keep a row that is new or was changed."""
+        ...
+
+    def drop(self, kind: type[Removable], row_id: int) -> None:
+        """Remove a row for good; one that is not there is no error. Its entries are unfiled apart."""
         ...
 
     def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:

@@ -16,6 +16,7 @@ from protocol.bodies import BodyError
 from protocol.cloudevents import read_event
 from protocol.events import AnyEvent, IncidentRaised, encode_event
 from protocol.evolve import evolve
+from protocol.fold_hits import hit_of
 from protocol.inputs import Input, Verdict
 from protocol.program import Program
 from protocol.state import HitRow, State, TransactionRow, transaction_name
@@ -76,8 +77,12 @@ class Turn:
         return self.state.program(row.definition_hash)
 
     def caller(self, row: TransactionRow) -> HitRow | None:
-        """The request that began the latest pass; None after a `wait_all`, which no request began."""
-        return self.state.hit(row.hit) if row.hit else None
+        """The request that began the latest pass; None after a `wait_all`, which no request began.
+
+        None too for one that retention has dropped from: its caller was told long ago.
+        """
+        hit = hit_of(self.state, row)
+        return None if hit is None or hit.purged else hit
 
 
 def scope(state: State, row: TransactionRow) -> dict[str, Any]:
@@ -95,8 +100,8 @@ def scope(state: State, row: TransactionRow) -> dict[str, Any]:
         "pass": row.number,
     }
     names["last_success"] = None
-    if program.mentions_hit and row.hit:
-        hit = state.hit(row.hit)
+    hit = hit_of(state, row) if program.mentions_hit else None
+    if hit is not None:
         try:
             body, event = read_event(hit.headers, hit.body, hit.content_type)
         except BodyError:  # The step does not check its requests, and this one is not what it says.

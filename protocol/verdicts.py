@@ -16,7 +16,11 @@ def first_verdict(state: State, hit: HitRow) -> Verdict:
         return EXPIRED
     if hit.parked or not hit.transaction:  # Without one it lost its place, and looks for another.
         return Parked(hit.id, hit.until)
-    row = state.transaction(hit.transaction)
+    try:
+        row = state.transaction(hit.transaction)
+    except KeyError:  # Retention removed it, before the time was over for which the delivery is remembered.
+        first = hit.number == 1
+        return Accepted(hit.id, hit.transaction) if first else Resumed(hit.id, hit.transaction, tuple(hit.candidates))
     if state.program(row.definition_hash).webhook(hit.step).match:
         return Resumed(hit.id, hit.transaction, tuple(hit.candidates))
     return Accepted(hit.id, hit.transaction)

@@ -17,7 +17,7 @@ from protocol.events import SCHEMA
 from protocol.state import CycleRow, DefinitionRow, Row
 from runtime.store.rows import TABLES, Table
 
-SCHEMA_VERSION = 3  # Of the tables and rows; another version's file is rebuilt from the journal.
+SCHEMA_VERSION = 4  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
 
@@ -83,6 +83,7 @@ class Database:
         filed: list[tuple[str, bytes, int]],
         unfiled: list[tuple[str, bytes, int]],
         applied: int,
+        dropped: Iterable[tuple[type[Row], str | int]] = (),
     ) -> None:
         """Write one batch and the sequence number it reaches, all or nothing. Blocks; runs in a thread."""
         writer = self._writer
@@ -90,6 +91,8 @@ class Database:
             writer.execute("BEGIN IMMEDIATE")
             for kind, values in rows.items():
                 writer.executemany(TABLES[kind].upsert, values)
+            for kind, key in dropped:
+                writer.execute(TABLES[kind].delete, (key,))
             writer.executemany("DELETE FROM entries WHERE name = ? AND key = ? AND id = ?", unfiled)
             writer.executemany("DELETE FROM matched WHERE value = ? AND id = ? AND step = ?", _matched(unfiled))
             writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", filed)

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from protocol.admission import Incoming, admit
+from protocol.ages import Ages
 from protocol.cycle import decide
 from protocol.events import AnyEvent, CallIntended, Origin, ReplyBuilt, decode_events, encode_event
 from protocol.evolve import evolve
@@ -18,6 +19,8 @@ from protocol.inputs import (
     Input,
     ParkDue,
     Recover,
+    ReplySettled,
+    Retain,
     ScriptResult,
     Settle,
     Start,
@@ -162,6 +165,26 @@ class Story:
         for row in list(self.state.transactions.values()):
             if row.status in ("held", "running") and 0 < row.until <= self.at:
                 self.put(HoldDue(row.cycle, self.at, row.id))
+
+    def retain(
+        self, *, completed: float = 0, failed: float = 0, held: float = 0, bodies: float = 0, cycle: str = ""
+    ) -> list[AnyEvent]:
+        """Offer every row of a cycle to retention, by ages in seconds, until nothing goes; what it recorded."""
+        name, state = cycle or self.cycle, self.state
+        ages = Ages(*(int(age * SECOND) for age in (completed, failed, held, bodies)))
+        before = len(self.journal)
+        while True:
+            tables: list[dict[int, Any]] = [state.transactions, state.hits, state.incidents]
+            ids = [tuple(one for one, row in table.items() if row.cycle == name) for table in tables]
+            self.put(Retain(name, self.at, ages, *ids))
+            if not self.latest:
+                return self.journal[before:]
+
+    def sent(self) -> None:
+        """Every answer that was built has left for its caller."""
+        for hit in list(self.state.hits.values()):
+            if hit.fate == "waiting" and hit.reply is not None:
+                self.put(ReplySettled(hit.cycle, self.at, hit.id, "sent"))
 
     def deploy(self, text: str) -> Verdict:
         """Another version of the cycle becomes the current one."""
