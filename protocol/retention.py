@@ -78,7 +78,7 @@ def _is_past(at: int, since: int, age: int) -> bool:
 
 
 def _expire(turn: Turn, row: TransactionRow, ages: Ages) -> None:
-    """End a hold that nothing else will end: without `hold_for`, in a stopped cycle, or at a call that awaits a person."""
+    """End a hold that nothing else ends: without `hold_for`, in a stopped cycle, or at a call that awaits a person."""
     waits = row.until > turn.at or (row.until and turn.state.cycle(row.cycle).status == "running")
     if waits or not _is_past(turn.at, row.updated, ages.held):
         return
