@@ -19,7 +19,7 @@ from hypercorn.config import Sockets
 from hypercorn.trio import serve as hypercorn_serve
 from msgspec import ValidationError
 
-from journal import LOCAL_PARTITION, JournalOptions, LocalLog
+from journal import LOCAL_PARTITION, JournalOptions, LocalLog, LogReader
 from protocol.definition import Definition
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
@@ -30,6 +30,7 @@ from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
 from runtime.replay import EventsNewer
+from runtime.snapshots import restore
 from runtime.store import Database, StoredState, StoreError
 
 LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
@@ -42,19 +43,25 @@ Progress = Callable[[str, int, int], None]
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.server")
 
 
-def open_store(path: Path, next_seq: int) -> Database:
-    """The store's file, or a new one when it is of no use: the journal has all it needs to be built again."""
+def open_store(path: Path, journal: LogReader) -> Database:
+    """The store's file, or a new one when it is of no use: the journal has all it needs to be built again. Blocks."""
     try:
         database = Database(path)
-        if database.meta("applied") < next_seq:
+        if journal.first_seq <= database.meta("applied") + 1 <= journal.next_seq:
             return database
         database.close()
-        log.warning("store is ahead of the journal; it is built again", store=path.name)
+        log.warning("store and journal do not meet; it is built again", store=path.name)
     except StoreError as fault:
         log.warning("store is built again", reason=str(fault))
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-    return Database(path)
+    database = Database(path)
+    try:
+        restore(journal, database)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _lift_file_limit() -> None:
@@ -186,7 +193,7 @@ async def _work(
         ownership = journal.own(LOCAL_PARTITION)
         closing.callback(ownership.close)
         appender = ThreadAppender(ownership)
-        database = open_store(data / STORE_FILE, ownership.next_seq)
+        database = await trio.to_thread.run_sync(open_store, data / STORE_FILE, journal)
         closing.callback(database.close)
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
         engine.outbound.listen_at(own_address(bound))

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from journal import LOCAL_PARTITION, LocalLog
+from journal import LocalLog
 from protocol.memory import MemoryState
 from protocol.state import TransactionRow
 from runtime.cli.journal import Folder, Seq, journal_folder, known_of
@@ -15,7 +15,7 @@ from runtime.cli.transactions import print_transaction
 from runtime.clock import instant
 from runtime.config import STORE_FILE
 from runtime.deployed import Known
-from runtime.replay import Replayed, fold, forbid_sockets, transaction_at
+from runtime.replay import Replayed, fold_journal, forbid_sockets, transaction_at
 from runtime.store import Database, digest
 
 
@@ -42,7 +42,7 @@ def replay(
         known = known_of(place, reader)
         total = reader.next_seq if until is None else min(reader.next_seq, until + 1)
         with progress_bar("replay", total) as show:
-            found = fold(reader.read(LOCAL_PARTITION, -1, until), until, show)
+            found = fold_journal(reader, until, show)
         if transaction:
             _show_transaction(found, transaction, known, json=json)
         else:
