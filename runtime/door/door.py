@@ -100,9 +100,9 @@ class Door:
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self.token.encode())
 
 
-def as_response(reply: Reply, **more: str) -> Response:
+def as_response(reply: Reply) -> Response:
     """A reply on its way out."""
-    response = Response(reply.body, reply.status, headers={**reply.headers, **more})
+    response = Response(reply.body, reply.status, headers=reply.headers)
     if "content-type" not in reply.headers:
         response.headers.pop("content-type", None)
     return response
