@@ -7,11 +7,14 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from protocol.ages import age_faults
+from protocol.convert import convert_struct
+from protocol.definition import Retention
 from protocol.duration import parse_duration
 
 CONFIG_FILE = "cyclewright.toml"
@@ -53,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     answer_timeout: str = "10 seconds"  # For a caller to take more of his answer; with the grace, below 30 seconds.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
     quota: Quota = Quota()
+    retention: Retention = Retention()  # How long what is over is kept, where a cycle does not say it.
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property
@@ -99,6 +103,7 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
             raise ValueError("project is the folder of this file, and is not written in it")
         said["project"] = str(project)
         said["data"] = str(data) if data is not None else str(project / said.get("data", Settings().data))
+        said["retention"] = _retention(said.get("retention", {}))
         settings = msgspec.convert(said, Settings)
         settings.host_port  # noqa: B018 - Reading it checks it.
         if settings.segment_bytes < SEGMENT_BYTES_MIN:
@@ -110,6 +115,17 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
     return settings
+
+
+def _retention(said: Any) -> Retention:
+    """The ages, told by the rules of a cycle file."""
+    found, faults = convert_struct(said, Retention, ("retention",))
+    for fault in faults:
+        raise ValueError(f"{'.'.join(fault.path)} {fault.rule}, found {fault.found}")
+    retention: Retention = found
+    for name, rule in age_faults(retention):
+        raise ValueError(f"retention.{name}: {rule}")
+    return retention
 
 
 def secret_file(path: Path) -> str:

@@ -26,7 +26,8 @@ from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
 from runtime.replay import EventsNewer
-from runtime.snapshots import restore
+from runtime.retention import Retention
+from runtime.snapshots import check_beginning, restore
 from runtime.store import Database, StoredState, StoreError
 
 FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
@@ -47,6 +48,7 @@ def open_store(path: Path, journal: LogReader) -> Database:
         log.warning("store and journal do not meet; it is built again", store=path.name)
     except StoreError as fault:
         log.warning("store is built again", reason=str(fault))
+    check_beginning(journal)
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     database = Database(path)
@@ -169,6 +171,7 @@ async def _work(
             door.reload = partial(reload, engine, door, Path(settings.project))
             task_status.started()
             nursery.start_soon(_spares, journal)
+            nursery.start_soon(Retention(engine, journal, settings.retention).run)
 
 
 async def _spares(journal: LocalLog) -> None:

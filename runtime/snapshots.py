@@ -61,6 +61,16 @@ def restore(journal: LogReader, database: Database) -> None:
     raise _lost(journal)
 
 
+def check_beginning(journal: LogReader) -> None:
+    """See that a store could be built anew, before one that is of no use is given up.
+
+    Raises:
+        HistoryDropped: it could not.
+    """
+    if journal.first_seq and next(_whole(journal, newest_first=True), None) is None:
+        raise _lost(journal)
+
+
 def beginning(journal: LogReader, until: int | None = None) -> tuple[MemoryState, int]:
     """What a replay begins with: a state, and the last sequence number folded into it, -1 for none.
 

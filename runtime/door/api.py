@@ -12,7 +12,15 @@ from protocol.admission import preferences
 from protocol.answers import faults_problem, json_reply, problem
 from protocol.duration import DAY_NS
 from protocol.inputs import Receipt, Refused, Settle, Start, Stop
-from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus, usage_name
+from protocol.state import (
+    CycleRow,
+    HitRow,
+    IncidentRow,
+    TransactionRow,
+    TransactionStatus,
+    transaction_name,
+    usage_name,
+)
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
@@ -261,8 +269,12 @@ async def _status(engine: Engine, hit: int) -> Response:
     if not row.transaction:
         without = {"transaction": None, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
         return await _durably(engine, without)
-    transaction = engine.state.transaction(row.transaction)
-    return await _durably(engine, {**status_view(transaction), "answer": _answer(row)})
+    try:
+        shown = status_view(engine.state.transaction(row.transaction))
+    except KeyError:
+        name = transaction_name(row.cycle, row.transaction)
+        shown = {"transaction": name, "cycle": row.cycle, "status": "removed", "pass": row.number}
+    return await _durably(engine, {**shown, "answer": _answer(row)})
 
 
 def _hit(engine: Engine, hit: int) -> HitRow | None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
-from journal import LOCAL_PARTITION, LocalLog
+from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.admission import Incoming, admit
 from protocol.definition import Connector
 from protocol.events import CallIntended
@@ -21,7 +21,8 @@ from runtime.config import Settings
 from runtime.deploying import deploy
 from runtime.egress import OwnAddress
 from runtime.engine import Engine
-from runtime.store import Database, StoredState
+from runtime.server import open_store
+from runtime.store import StoredState
 from runtime.ticket import Ticket
 
 NOON = 1_767_268_800 * 1_000_000_000
@@ -61,9 +62,10 @@ class Wire:
 class Rig:
     """A running engine, and the requests that a test sends it."""
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
+    def __init__(self, engine: Engine, folder: Path, log: LocalLog) -> None:
         self.engine = engine
         self.folder = folder
+        self.log = log
 
     def hit(self, cycle: str, step: str, body: Any, **headers: str) -> Ticket:
         """A request that is admitted; its ticket tells what becomes of it."""
@@ -92,19 +94,20 @@ async def running(folder: Path, *files: str, remote: Remote = unreachable, **set
     """An engine over the journal and store of a folder, which it continues; time is Trio's."""
     definitions, faults = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(files)])
     assert not faults, [str(fault) for fault in faults]
-    log = LocalLog.open(folder / "journal")
+    said = Settings(**settings)
+    log = LocalLog.open(folder / "journal", JournalOptions(segment_bytes=said.segment_bytes))
     ownership = log.own(LOCAL_PARTITION)
-    database = Database(folder / "store.sqlite")
+    database = open_store(folder / "store.sqlite", log)
     try:
         appender = InlineAppender(ownership)
         clock = trio_clock(NOON)
-        engine = Engine(log, appender, StoredState(database), Settings(**settings), clock, ownership.epoch)
+        engine = Engine(log, appender, StoredState(database), said, clock, ownership.epoch)
         engine.outbound = Wire(remote)
         engine.replay_tail()
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             await deploy(engine, definitions)
-            yield Rig(engine, folder)
+            yield Rig(engine, folder, log)
             await engine.checkpointed()
             nursery.cancel_scope.cancel()
     finally:
