@@ -143,11 +143,9 @@ class Database(Look):
             self._reader.execute("COMMIT")
 
 
-def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
-    """What a store's file says, of a running server or of none, changing nothing.
-
-    Returns:
-        The sequence number it reaches, its cycles and the definitions of all their versions.
+@contextmanager
+def look_at(path: Path) -> Generator[Look]:
+    """A look into a store's file, of a running server or of none, as of one moment, changing nothing.
 
     Raises:
         StoreError: there is no file, or it can not be used.
@@ -157,19 +155,29 @@ def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
     except sqlite3.DatabaseError as fault:
         raise StoreError(f"{path.name} can not be read: {fault}") from None
     try:
-        meta = dict(connection.execute("BEGIN").execute("SELECT name, value FROM meta"))
-        if (meta.get("version"), meta.get("events")) != (SCHEMA_VERSION, SCHEMA):
+        connection.isolation_level = None
+        connection.execute("BEGIN")
+        look = Look(path, connection)
+        if (look.meta("version"), look.meta("events")) != (SCHEMA_VERSION, SCHEMA):
             raise StoreError(f"{path.name} was written by another version")
-        tables = (TABLES[CycleRow], TABLES[DefinitionRow])
-        cycles, definitions = (
-            [table.decode(row) for (row,) in connection.execute(f"SELECT row FROM {table.name}")]  # noqa: S608 - Constants of rows.py.
-            for table in tables
-        )
-        return int(meta["applied"]), cycles, definitions
-    except (sqlite3.DatabaseError, KeyError) as fault:
+        yield look
+    except sqlite3.DatabaseError as fault:
         raise StoreError(f"{path.name} is not a usable store: {fault}") from None
     finally:
         connection.close()
+
+
+def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
+    """What a store's file says, of a running server or of none, changing nothing.
+
+    Returns:
+        The sequence number it reaches, its cycles and the definitions of all their versions.
+
+    Raises:
+        StoreError: there is no file, or it can not be used.
+    """
+    with look_at(path) as look:
+        return look.meta("applied"), list(look.rows(TABLES[CycleRow])), list(look.rows(TABLES[DefinitionRow]))
 
 
 def _file(writer: sqlite3.Connection, entries: list[Entry]) -> None:
