@@ -30,7 +30,7 @@ REST = 2  # Rests are this many times as long as the turn before took, waiting f
 ROUND_S_MAX = 60.0  # Between two rounds: what is kept for days is not missed for a minute.
 ROUND_S_MIN = 0.2
 PAUSE_S = 0.005  # Between the blocks of a snapshot, each of which takes the interpreter lock for about as long.
-SNAPSHOT_S = 3600.0  # Between two snapshots: what a lost store folds again, at most, beyond what is kept anyway.
+SNAPSHOT_REST = 20  # Snapshots rest this many times as long as the one before took, however much there is to drop.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.retention")
 _Found = TypeVar("_Found")
@@ -50,7 +50,7 @@ class Retention:
         self._journal = journal
         self._said = said
         self._floor = 0
-        self._saved_at = -math.inf
+        self._saves_at = -math.inf
 
     async def run(self) -> None:
         """Round after round, until cancelled."""
@@ -61,7 +61,7 @@ class Retention:
             except (JournalFull, StoreError) as fault:
                 log.warning("retention waits for room", reason=str(fault))
             except (JournalDamaged, JournalUnreadable) as fault:
-                self._saved_at = -math.inf
+                self._saves_at = -math.inf  # A fresh snapshot takes the place of a damaged one.
                 log.error("no segment is dropped", reason=str(fault))  # noqa: TRY400 - Of the disk, no defect.
 
     async def round(self) -> None:
@@ -81,16 +81,25 @@ class Retention:
         """Drop what nothing needs of the journal, once a snapshot has the state after it."""
         await self._engine.checkpointed()
         self._floor = await self._look(partial(floor, known=self._floor))
-        if not any(info.sealed and info.next_seq <= self._floor for info in self._journal.segments()):
+        if not self._ends_before(self._floor):
             return
-        if trio.current_time() - self._saved_at >= SNAPSHOT_S:
+        began = trio.current_time()
+        newest = next(iter(self._journal.snapshots(LOCAL_PARTITION)), -1)
+        if began >= self._saves_at and newest < self._engine.next_seq - 1:  # Else it would only write the same again.
             save = partial(save_snapshot, self._journal, self._engine.state.database, _pause)
             seq = await trio.to_thread.run_sync(save)
-            self._saved_at = trio.current_time()
+            self._saves_at = trio.current_time() + SNAPSHOT_REST * (trio.current_time() - began)
             log.info("snapshot", seq=seq)
+        older = min(self._journal.snapshots(LOCAL_PARTITION), default=-1)
+        if not self._ends_before(min(self._floor, older + 1)):
+            return  # Trimming reads both snapshots again, for nothing.
         dropped = await trio.to_thread.run_sync(self._journal.trim, LOCAL_PARTITION, self._floor - 1)
         if dropped:
             log.info("segments dropped", segments=dropped, first=self._journal.first_seq)
+
+    def _ends_before(self, seq: int) -> bool:
+        """Whether a whole segment lies before a sequence number."""
+        return any(info.sealed and info.next_seq <= seq for info in self._journal.segments())
 
     def _ages(self, cycle: str) -> Ages:
         state = self._engine.state

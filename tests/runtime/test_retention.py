@@ -312,3 +312,28 @@ async def test_11_nothing_old_means_no_snapshot_and_no_event(
         await retaining(rig, completed="forever").round()
         assert rig.engine.next_seq == before
         assert rig.log.snapshots("local") == ()
+
+
+async def test_11_a_snapshot_is_not_written_again_while_nothing_happens(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments go up to the older of two; where that holds one back, the same state once more would not help."""
+    saved: list[int] = []
+    async with running(tmp_path, NOTES, **SMALL) as rig:
+        save = rig.log.save_snapshot
+
+        def saving(partition: str, seq: int, *state: Any, **more: Any) -> None:
+            saved.append(seq)
+            save(partition, seq, *state, **more)
+
+        monkeypatch.setattr(rig.log, "save_snapshot", saving)
+        keeping = retaining(rig)
+        for _ in range(2):
+            await note(rig, 100)
+            await later(autojump_clock, 31 * DAY)
+            for _ in range(3):
+                await keeping.round()
+                await later(autojump_clock, DAY)
+        assert len(saved) == len(set(saved)) == 2
+        assert rig.log.snapshots("local") == (saved[1], saved[0])
+        assert rig.log.first_seq <= saved[0] + 1
