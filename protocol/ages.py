@@ -1,11 +1,26 @@
 """How long what is over is kept (`retention`), as a cycle, its server, or nobody says it."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from protocol.definition import Retention
 from protocol.duration import parse_duration
+
+Keep = Annotated[
+    str, Meta(pattern=r"^\s*(forever|\d{1,9}(\.\d{1,9})?\s*[a-z]+)\s*$", description="e.g. 30 days, or forever")
+]
+"""How long something is kept."""
+
+
+class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How long transactions are kept after their last change; what a cycle does not say, the server does."""
+
+    completed: Keep | UnsetType = UNSET
+    failed: Keep | UnsetType = UNSET
+    held: Keep | UnsetType = UNSET
+    bodies: Keep | UnsetType = UNSET
+
 
 FOREVER = "forever"
 DEFAULT = Retention(completed="30 days", failed="90 days", held=FOREVER, bodies=FOREVER)

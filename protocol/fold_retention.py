@@ -6,21 +6,23 @@
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from protocol import events as e
+from protocol.events_retention import BodiesPurged, RetentionApplied
 from protocol.fold_hits import note_event
 from protocol.state import HitRow, IncidentRow, State, TransactionRow
 
 _Kept = TypeVar("_Kept", TransactionRow, HitRow)
 
 
-def bodies_purged(state: State, event: e.BodiesPurged, seq: int) -> None:
+def bodies_purged(state: State, event: BodiesPurged, seq: int) -> None:
     """Drop what transactions and hits carried."""
     for row in _kept(state, event.cycle, state.transaction, event.transactions):
         _unreach(state, row)
         note_event(row, seq)
-        row.data, row.purged = {}, event.at
+        row.data, row.seen = {}, {}
+        row.remains = row.pending = row.parting = None
+        row.purged = event.at
         state.save(row)
     for hit in _kept(state, event.cycle, state.hit, event.hits):
         _forget_delivery(state, hit)
@@ -30,7 +32,7 @@ def bodies_purged(state: State, event: e.BodiesPurged, seq: int) -> None:
         state.save(hit)
 
 
-def retention_applied(state: State, event: e.RetentionApplied, _seq: int) -> None:
+def retention_applied(state: State, event: RetentionApplied, _seq: int) -> None:
     """Drop rows, and all by which they were found and counted."""
     cycle = state.cycle(event.cycle)
     for row in _kept(state, event.cycle, state.transaction, event.transactions):
@@ -80,3 +82,9 @@ def _kept(state: State, cycle: str, find: Callable[[int], _Kept], ids: Iterable[
     """The rows of ids, those aside that retention removed before."""
     removed = state.cycle(cycle).removed
     return [find(one) for one in ids if one > removed or _exists(find, one)]
+
+
+RETENTION_HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
+    BodiesPurged: bodies_purged,
+    RetentionApplied: retention_applied,
+}

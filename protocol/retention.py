@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from protocol.ages import Ages
-from protocol.events import BodiesPurged, RetentionApplied
+from protocol.events_retention import BodiesPurged, RetentionApplied
 from protocol.failures import fail
 from protocol.fold_retention import is_gone
 from protocol.inputs import CallEnded, Continue, HoldDue, Input, ParkDue, Receipt, ReplySettled, Retain, Settle
@@ -91,7 +91,7 @@ def _expire(turn: Turn, row: TransactionRow, ages: Ages) -> None:
 
 def _is_past_hit(turn: Turn, hit: HitRow, ages: Ages) -> bool:
     """Whether nobody asks for a request any more: it is over, and no longer known by its delivery key."""
-    if hit.status not in ("done", "expired") or hit.branches:
+    if hit.status not in ("done", "expired", "ignored") or hit.branches:
         return False
     if not hit.transaction and not _is_past(turn.at, hit.at, ages.failed):
         return False

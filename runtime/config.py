@@ -12,9 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from protocol.ages import age_faults
+from protocol.ages import Retention, age_faults
 from protocol.convert import convert_struct
-from protocol.definition import Retention
 from protocol.duration import parse_duration
 
 CONFIG_FILE = "cyclewright.toml"
@@ -41,6 +40,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `cyclewright.toml` may say."""
 
     bind: str = "127.0.0.1:8080"
+    tls_certificate: str = (
+        ""  # A PEM file, with the chain; relative to the project. With it the server speaks TLS only.
+    )
+    tls_key: str = ""  # Its key, a PEM file that others can not read.
     public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
     project: str = "."  # The folder of the cycles; the command line says it, not the file.
     data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
@@ -58,6 +61,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quota: Quota = Quota()
     retention: Retention = Retention()  # How long what is over is kept, where a cycle does not say it.
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
+
+    @property
+    def local_url(self) -> str:
+        """The URL of the address that is bound; over TLS the public one, since that is the certificate's name."""
+        if self.tls_certificate and self.public_url:
+            return self.public_url.rstrip("/")
+        host, port = self.host_port
+        return f"{'https' if self.tls_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
     def grace_ns(self) -> int:

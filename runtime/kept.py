@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from journal import SegmentInfo
-from protocol.ages import Ages, ages_of
-from protocol.definition import Retention
+from protocol.ages import Ages, Retention, ages_of
 from protocol.loading import decode_definition
 from protocol.state import CycleRow, DefinitionRow, transaction_name
 from runtime.clock import instant

@@ -18,7 +18,7 @@ import trio
 
 from journal import LOCAL_PARTITION, JournalDamaged, JournalFull, JournalUnreadable, Log
 from protocol.ages import Ages, ages_of
-from protocol.definition import Retention as Said
+from protocol.ages import Retention as Said
 from protocol.inputs import Receipt, Retain
 from runtime.engine import Engine
 from runtime.snapshots import save_snapshot

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from msgspec import structs
 
 from journal import LOCAL_PARTITION, JournalError, JournalNewer, LocalLog, LogReader, verify
-from protocol.definition import Retention
+from protocol.ages import Retention
 from protocol.events import AnyEvent, CycleDeployed
 from runtime.cli.output import (
     DAMAGED,

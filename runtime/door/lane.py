@@ -6,6 +6,7 @@
 4. A caller who hangs up while he waits ends only his own wait.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -16,13 +17,14 @@ import trio
 from protocol.admission import Incoming
 from protocol.answers import problem
 from protocol.state import Reply
-from runtime.config import Settings
 from runtime.door.door import Door
 from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
 from runtime.door.webhook import Answer, Waiting, find, receive, too_large, too_slow
 from runtime.door.wire import Gone, Wire
 
 READ_AHEAD_MAX = 64 << 10  # Bytes a waiting caller may send of what comes next; then the kernel holds them.
+
+WATCH_S = 0.5  # Between looks at who lets us wait, so a bound of seconds is kept to half of one.
 
 Phase = Literal["head", "body", "work"]
 
@@ -32,31 +34,50 @@ class Lane:
 
     def __init__(self, door: Door, hand_on: Callable[[Wire, bytes], Awaitable[None]]) -> None:
         self.door = door
-        self.settings: Settings = door.settings
+        settings = door.settings
+        self.header_bytes_max = settings.header_bytes_max
+        self.body_bytes_max = settings.body_bytes_max
+        self.idle_timeout_s = settings.idle_timeout_s  # Read here, since the settings parse it anew each time.
+        self.body_timeout_s = settings.body_timeout_s
         self._hand_on = hand_on
-        self._idle: set[trio.CancelScope] = set()
-        self._stopping = False
+        self._connections: set[_Connection] = set()
+        self.stopping = False
         self._date = b""
         self._dated_at = 0
 
     def stop(self) -> None:
         """End connections that wait for a request; each other one ends after its answer."""
-        self._stopping = True
-        for scope in self._idle:
-            scope.cancel()
+        self.stopping = True
+        for connection in self._connections:
+            if connection.phase == "head":
+                connection.wire.interrupt()
+
+    async def watch(self) -> None:
+        """End connections that let us wait too long, until cancelled.
+
+        One look at all of them now and then, instead of a deadline for each wait: setting two a request would cost as
+        much as reading its head.
+        """
+        bounds = {"head": self.idle_timeout_s, "body": self.body_timeout_s}
+        while True:
+            await trio.sleep(min(WATCH_S, min(bounds.values()) / 4))
+            now = trio.current_time()
+            for connection in self._connections:
+                if now - connection.since > bounds.get(connection.phase, math.inf):
+                    connection.overdue = True
+                    connection.wire.interrupt()
 
     async def serve(self, wire: Wire) -> None:
         """One connection, until it is closed or handed on."""
         connection = _Connection(self, wire)
+        self._connections.add(connection)
         foreign = False
         try:
-            with trio.CancelScope() as connection.scope:
-                foreign = await connection.requests()
-            if connection.scope.cancelled_caught and connection.phase == "body":
-                await connection.refuse(too_slow(self.door))
+            foreign = await connection.requests()
         except Gone:
             pass
         finally:
+            self._connections.discard(connection)
             if not foreign:
                 wire.close()
         if foreign:
@@ -70,43 +91,24 @@ class Lane:
             self._dated_at = now
         return self._date
 
-    def enter(self, scope: trio.CancelScope) -> None:
-        """A connection waits for a request."""
-        self._idle.add(scope)
-        if self._stopping:
-            scope.cancel()
-
-    def leave(self, scope: trio.CancelScope) -> None:
-        """It has one."""
-        self._idle.discard(scope)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether connections end after their answer."""
-        return self._stopping
-
 
 class _Connection:
-    """The state of one connection; its one cancel scope has the deadline of whatever it waits for."""
+    """The state of one connection: what it waits for, and since when."""
 
     def __init__(self, lane: Lane, wire: Wire) -> None:
         self.lane = lane
         self.wire = wire
-        self.reader = Reader(lane.settings.header_bytes_max, lane.settings.body_bytes_max)
-        self.scope = trio.CancelScope()
+        self.reader = Reader(lane.header_bytes_max, lane.body_bytes_max)
         self.phase: Phase = "head"
+        self.since = trio.current_time()
+        self.overdue = False
 
     async def requests(self) -> bool:
         """Answer request after request; True when the next one is foreign, False when the connection ends."""
-        lane = self.lane
         try:
             while True:
-                self._wait("head", lane.settings.idle_timeout_s)
-                lane.enter(self.scope)
-                try:
-                    head = await self._head()
-                finally:
-                    lane.leave(self.scope)
+                self._enter("head")
+                head = await self._head()
                 if head is None:
                     return False
                 if isinstance(head, Foreign):
@@ -115,7 +117,7 @@ class _Connection:
                     return False
         except Malformed as fault:
             malformed = problem(fault.status, "Malformed request", str(fault))
-            await self.refuse(too_large(lane.door) if fault.status == 413 else malformed)
+            await self.refuse(too_large(self.lane.door) if fault.status == 413 else malformed)
             return False
 
     async def _head(self) -> Head | Foreign | None:
@@ -134,11 +136,10 @@ class _Connection:
             if self.reader.body(head) is None:  # What is still to come of it is not waited for.
                 await self.refuse(found.reply, head)
                 return False
-            await trio.lowlevel.checkpoint()  # Nothing else in this request yields, and there may be many.
             await self.say(found.reply, keep=head.keep, head=head)
             return head.keep
         body = await self._body(head)
-        self._wait("work", float("inf"))
+        self._enter("work")
         engine = lane.door.engine
         assert engine is not None, "a door that finds its webhooks is ready"
         request = Incoming(
@@ -151,8 +152,6 @@ class _Connection:
         answer = await receive(lane.door, found, request)
         if isinstance(answer, Waiting):
             answer = await self._answered(answer)
-        elif answer.reply.status >= 400:
-            await trio.lowlevel.checkpoint()  # It may have been refused without waiting for anything.
         keep = head.keep and not lane.stopping
         try:
             await self.say(answer.reply, keep=keep, head=head)
@@ -166,12 +165,14 @@ class _Connection:
         body = self.reader.body(head)
         if body is not None:
             return body
-        self._wait("body", self.lane.settings.body_timeout_s)
+        self._enter("body")
         if head.headers.get("expect", "").lower() == "100-continue":
             await self.wire.send(CONTINUE)
         while (body := self.reader.body(head)) is None:
             data = await self.wire.receive()
             if not data:
+                if self.overdue:
+                    await self.refuse(too_slow(self.lane.door))
                 raise Gone
             self.reader.pending += data
         return body
@@ -203,10 +204,9 @@ class _Connection:
 
     async def refuse(self, reply: Reply, head: Head | None = None) -> None:
         """Send the last answer of a connection, whose sender may still be sending."""
-        self._wait("work", float("inf"))
+        self._enter("work")
         await self.say(reply, keep=False, head=head)
         await self.wire.linger()
 
-    def _wait(self, phase: Phase, seconds: float) -> None:
-        self.phase = phase
-        self.scope.deadline = trio.current_time() + seconds
+    def _enter(self, phase: Phase) -> None:
+        self.phase, self.since, self.overdue = phase, trio.current_time(), False

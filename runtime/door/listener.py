@@ -6,6 +6,7 @@ when the lane is off. Neither sees a connection past the bound: it is told 503 a
 
 import socket
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,12 +19,12 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
 from protocol.answers import problem
-from runtime.config import Settings
+from runtime.config import ConfigError, Settings
 from runtime.door.app import SentNotes, make_app
 from runtime.door.door import Door
 from runtime.door.http1 import encode_answer
 from runtime.door.lane import Lane
-from runtime.door.wire import Begun, SocketWire, Wire
+from runtime.door.wire import Begun, SocketWire, StreamWire, Wire
 
 LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
@@ -46,6 +47,10 @@ class Listener:
         )
         self._context = WorkerContext(None)
         self._lane = Lane(door, self._hand_on)
+        try:
+            self._tls = self._config.create_ssl_context()
+        except OSError as fault:  # Also ssl.SSLError, which is one.
+            raise ConfigError(f"tls_certificate and tls_key are no certificate and its key: {fault}") from None
         self._open = 0
         crowded = problem(503, "Too many connections", f"{settings.connections_max} connections are open")
         crowded.headers["retry-after"] = str(CROWDED_RETRY_S)
@@ -55,7 +60,7 @@ class Listener:
         """Accept connections until told to stop, then let answers leave for a moment; started with the URL."""
         sockets = self._config.create_sockets()
         listeners = []
-        for one in sockets.insecure_sockets:
+        for one in [*sockets.secure_sockets, *sockets.insecure_sockets]:
             one.listen(self._config.backlog)
             listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(one)))
         async with trio.open_nursery() as connections:
@@ -63,8 +68,10 @@ class Listener:
                 accepting.start_soon(
                     partial(trio.serve_listeners, self._connection, listeners, handler_nursery=connections)
                 )
+                accepting.start_soon(self._lane.watch)
                 host, port = listeners[0].socket.getsockname()[:2]
-                task_status.started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+                scheme = "https" if self._tls else "http"
+                task_status.started(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
                 await stop.wait()
                 accepting.cancel_scope.cancel()
             await self._context.terminated.set()
@@ -76,6 +83,8 @@ class Listener:
         try:
             if self._open > self._settings.connections_max:
                 await _refuse(stream, self._crowded)
+            elif self._tls is not None:
+                await self._secure(trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True))
             elif self._settings.lane:
                 await self._lane.serve(SocketWire.of(stream, self._settings.answer_timeout_s))
             else:
@@ -86,6 +95,18 @@ class Listener:
             log.warning("connection failed", faults=[type(one).__name__ for one in faults.exceptions])
         finally:
             self._open -= 1
+
+    async def _secure(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        """Agree on the protocol (ALPN, RFC 7301): HTTP/2 is Hypercorn's, HTTP/1.1 begins in the lane."""
+        try:
+            with trio.fail_after(self._config.ssl_handshake_timeout):
+                await stream.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            return
+        if self._settings.lane and stream.selected_alpn_protocol() != "h2":
+            await self._lane.serve(StreamWire(stream, self._settings.answer_timeout_s))
+        else:
+            await self._serve_http(stream)
 
     async def _hand_on(self, wire: Wire, pending: bytes) -> None:
         await self._serve_http(Begun(wire.as_stream(), pending))
@@ -121,6 +142,10 @@ class _HttpConfig(HypercornConfig):
         """What our settings mean for Hypercorn."""
         config = cls()
         config.bind = [settings.bind]
+        if settings.tls_certificate:
+            config.certfile = str(Path(settings.project, settings.tls_certificate))
+            config.keyfile = str(Path(settings.project, settings.tls_key or settings.tls_certificate))
+        config.ssl_handshake_timeout = settings.idle_timeout_s
         config.answer_timeout_s = settings.answer_timeout_s
         config.backlog = LISTEN_BACKLOG
         config.h11_max_incomplete_size = settings.header_bytes_max
@@ -137,6 +162,6 @@ class _HttpConfig(HypercornConfig):
         option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it.
         if option is not None:
             milliseconds = max(1, round(self.answer_timeout_s * 1000))
-            for listener in sockets.insecure_sockets:
+            for listener in [*sockets.secure_sockets, *sockets.insecure_sockets]:
                 listener.setsockopt(socket.IPPROTO_TCP, option, milliseconds)
         return sockets

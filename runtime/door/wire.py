@@ -1,7 +1,7 @@
 """The bytes of one connection, as the lane has them: a socket without Trio's checkpoint per call, or TLS over it.
 
 A call of Trio's sockets yields to the loop even when it has its bytes at once, which costs as much as the syscall. The
-lane waits once per request anyway, for durability, so here only what has to wait yields.
+lane waits for each request anyway, so a wire yields when it receives, and otherwise only if it has to wait.
 """
 
 import socket
@@ -22,7 +22,11 @@ class Wire(Protocol):
     """The bytes of one connection."""
 
     async def receive(self) -> bytes:
-        """What has come; b"" once nothing will come any more."""
+        """What has come; b"" once nothing will come any more, or after an interrupt."""
+        ...
+
+    def interrupt(self) -> None:
+        """Let a `receive` that waits return b""; one whose bytes are there already gets them."""
         ...
 
     async def send(self, data: bytes) -> None:
@@ -61,11 +65,15 @@ class SocketWire:
     async def receive(self) -> bytes:
         while True:
             try:
+                await trio.lowlevel.wait_readable(self._socket)  # First: mostly nothing is there yet, and so it yields.
                 return self._socket.recv(RECEIVE_BYTES)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
-            except OSError:
+                continue
+            except (OSError, trio.ClosedResourceError):
                 return b""
+
+    def interrupt(self) -> None:
+        trio.lowlevel.notify_closing(self._socket)
 
     async def send(self, data: bytes) -> None:
         try:
@@ -100,13 +108,50 @@ class SocketWire:
         with trio.move_on_after(LINGER_S):
             while left > 0 and (data := await self.receive()):
                 left -= len(data)
-                await trio.lowlevel.checkpoint()
 
     def as_stream(self) -> trio.SocketStream:
         return trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
 
     def close(self) -> None:
         self._socket.close()
+
+
+class StreamWire:
+    """A connection over TLS."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream], answer_timeout_s: float) -> None:
+        self._stream = stream
+        self._answer_timeout_s = answer_timeout_s
+
+    async def receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    def interrupt(self) -> None:
+        trio.lowlevel.notify_closing(self._stream.transport_stream.socket)
+
+    async def send(self, data: bytes) -> None:
+        with trio.move_on_after(self._answer_timeout_s) as taking:
+            try:
+                await self._stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise Gone from None
+        if taking.cancelled_caught:
+            raise Gone
+
+    async def linger(self) -> None:
+        left = LINGER_BYTES_MAX
+        with trio.move_on_after(LINGER_S):
+            while left > 0 and (data := await self.receive()):
+                left -= len(data)
+
+    def as_stream(self) -> trio.SSLStream[trio.SocketStream]:
+        return self._stream
+
+    def close(self) -> None:
+        self._stream.transport_stream.socket.close()
 
 
 class Begun:

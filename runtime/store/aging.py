@@ -22,7 +22,7 @@ _TRANSACTIONS = (
 )
 _HITS = (
     "SELECT hits.id, hits.cycle FROM hits LEFT JOIN transactions AS owner ON owner.id = hits.txn "
-    "WHERE hits.id > ? AND hits.status IN ('done', 'expired') "
+    "WHERE hits.id > ? AND hits.status IN ('done', 'expired', 'ignored') "
     "AND (owner.id IS NULL OR owner.purged > hits.purged) ORDER BY hits.id LIMIT ?"
 )
 _INCIDENTS = (

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from protocol.ages import Ages
+from protocol.events_redrive import RedriveAction
 from protocol.inputs import (
     CallAnswer,
     CallEnded,
@@ -17,10 +18,13 @@ from protocol.inputs import (
     Hit,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Recover,
+    Redrive,
     ReplySettled,
     Retain,
+    RunOnce,
     Settle,
     Start,
     Stop,
@@ -92,6 +96,21 @@ def stopping() -> Story:
     return story
 
 
+def waiting() -> Story:
+    """A hold in a cycle that was stopped and waits for one request."""
+    story = halted()
+    story.put(RunOnce("orders", story.at))
+    return story
+
+
+def once() -> Story:
+    """A pass in progress of the one request that a stopped cycle took."""
+    story = Story(ORDER, started=False)
+    story.put(RunOnce("orders", story.at))
+    story.hit("placed", {"order": "A1"}, headers={"idempotency-key": "k1"})
+    return story
+
+
 STATES: dict[str, Callable[[], Story]] = {
     "running": running,
     "held": held,
@@ -102,6 +121,8 @@ STATES: dict[str, Callable[[], Story]] = {
     "unknown": unknown,
     "halted": halted,
     "stopping": stopping,
+    "waiting": waiting,
+    "once": once,
 }
 
 
@@ -132,6 +153,13 @@ def retained(story: Story, ages: Ages) -> Input:
     return Retain("orders", story.at + 10**18, ages, tuple(state.transactions), tuple(state.hits))
 
 
+def redriven(story: Story, action: RedriveAction, item: int) -> Input:
+    """An item of an order to redrive."""
+    given = story.redrive_input(action, item)
+    assert isinstance(given, Redrive)
+    return given
+
+
 GOOD = CallAnswer(200, {"content-type": "application/json"}, b'{"job_id": 42}')
 INPUTS: dict[str, Callable[[Story], Input]] = {
     "answer": lambda story: ended(story, GOOD),
@@ -160,6 +188,11 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "start": lambda story: Start("orders", story.at),
     "stop": lambda story: Stop("orders", story.at, "stop"),
     "finish": lambda story: Stop("orders", story.at, "finish"),
+    "run once": lambda story: RunOnce("orders", story.at),
+    "order": lambda story: OrderRedrive("", story.at, "o1", "", "resume", "d", (story.only().id,)),
+    "resume": lambda story: redriven(story, "resume", story.only().id),
+    "rerun": lambda story: redriven(story, "rerun", story.only().id),
+    "redeliver": lambda story: redriven(story, "redeliver", story.only().trigger),
     "retain": lambda story: retained(story, Ages(1, 1, 1, 0)),
     "purge": lambda story: retained(story, Ages(0, 0, 0, 1)),
 }
@@ -190,6 +223,11 @@ running   deploy_new    running   CycleDeployed
 running   start         running
 running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
+running   run_once      running
+running   order         running   RedriveOrdered
+running   resume        running
+running   rerun         running
+running   redeliver     running
 running   retain        running
 running   purge         running
 held      answer        held
@@ -218,6 +256,11 @@ held      deploy_new    held      CycleDeployed
 held      start         held
 held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
+held      run_once      held
+held      order         held      RedriveOrdered
+held      resume        held
+held      rerun         held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+held      redeliver     held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 held      retain        held
 held      purge         held
 queued    answer        completed CallAnswered StepCompleted TransactionCompleted
@@ -248,6 +291,11 @@ queued    deploy_new    running   CycleDeployed
 queued    start         running
 queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
+queued    run_once      running
+queued    order         running   RedriveOrdered
+queued    resume        running
+queued    rerun         running
+queued    redeliver     running   HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 queued    retain        running
 queued    purge         running
 completed answer        completed
@@ -276,6 +324,11 @@ completed deploy_new    completed CycleDeployed
 completed start         completed
 completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
+completed run_once      completed
+completed order         completed RedriveOrdered
+completed resume        completed
+completed rerun         completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+completed redeliver     completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 completed retain        removed   RetentionApplied
 completed purge         completed BodiesPurged
 failed    answer        failed
@@ -304,6 +357,11 @@ failed    deploy_new    failed    CycleDeployed
 failed    start         failed
 failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
+failed    run_once      failed
+failed    order         failed    RedriveOrdered
+failed    resume        failed    HitAccepted HitRedriven TransactionResumed CallIntended
+failed    rerun         failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+failed    redeliver     failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 failed    retain        removed   RetentionApplied
 failed    purge         failed    BodiesPurged
 stopped   answer        stopped
@@ -332,6 +390,11 @@ stopped   deploy_new    stopped   CycleDeployed
 stopped   start         stopped   CycleStarted
 stopped   stop          stopped
 stopped   finish        stopped
+stopped   run_once      stopped   CycleOnce
+stopped   order         stopped   RedriveOrdered
+stopped   resume        stopped
+stopped   rerun         stopped
+stopped   redeliver     stopped
 stopped   retain        removed   RetentionApplied
 stopped   purge         stopped   BodiesPurged
 unknown   answer        held
@@ -360,6 +423,11 @@ unknown   deploy_new    held      CycleDeployed
 unknown   start         held
 unknown   stop          held      CycleStopped
 unknown   finish        held      CycleStopping CycleStopped
+unknown   run_once      held
+unknown   order         held      RedriveOrdered
+unknown   resume        held
+unknown   rerun         held
+unknown   redeliver     held
 unknown   retain        failed    IncidentRaised TransactionFailed
 unknown   purge         held
 halted    answer        held
@@ -388,6 +456,11 @@ halted    deploy_new    held      CycleDeployed
 halted    start         held      CycleStarted
 halted    stop          held
 halted    finish        held
+halted    run_once      held      CycleOnce
+halted    order         held      RedriveOrdered
+halted    resume        held
+halted    rerun         held
+halted    redeliver     held
 halted    retain        failed    IncidentRaised TransactionFailed
 halted    purge         held
 stopping  answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
@@ -416,6 +489,77 @@ stopping  deploy_new    running   CycleDeployed
 stopping  start         running   CycleStarted
 stopping  stop          stopped   TransactionStopped CycleStopped
 stopping  finish        running
+stopping  run_once      running
+waiting   answer        held
+waiting   bad_answer    held
+waiting   failure       held
+waiting   other_attempt held
+waiting   other_pass    held
+waiting   other_step    held
+waiting   hold_due      held
+waiting   hold_early    held
+waiting   park_due      held
+waiting   continue      held
+waiting   deliver       held
+waiting   recover       held
+waiting   reply_sent    held
+waiting   resend        held
+waiting   done          held
+waiting   fail          held
+waiting   trigger       held      HitAccepted CycleOnceTaken TransactionStarted PassStarted StepCompleted CallIntended
+waiting   repeat        held      HitDuplicated
+waiting   other_body    held
+waiting   callback      held
+waiting   stray         held
+waiting   deploy_same   held
+waiting   deploy_new    held      CycleDeployed
+waiting   start         held      CycleStarted
+waiting   stop          held      CycleStopped
+waiting   finish        held      CycleStopped
+waiting   run_once      held
+waiting   order         held      RedriveOrdered
+waiting   resume        held
+waiting   rerun         held
+waiting   redeliver     held
+waiting   retain        failed    IncidentRaised TransactionFailed
+waiting   purge         held
+once      answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
+once      bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
+once      failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
+once      other_attempt running
+once      other_pass    running
+once      other_step    running
+once      hold_due      running
+once      hold_early    running
+once      park_due      running
+once      continue      running
+once      deliver       running
+once      recover       running   CallUnknown CallIntended
+once      reply_sent    running
+once      resend        running
+once      done          running
+once      fail          running
+once      trigger       running
+once      repeat        running   HitDuplicated
+once      other_body    running
+once      callback      running   HitAccepted HitParked
+once      stray         running   HitAccepted HitParked
+once      deploy_same   running
+once      deploy_new    running   CycleDeployed
+once      start         running   CycleStarted
+once      stop          stopped   TransactionStopped CycleStopped
+once      finish        running
+once      run_once      running
+once      order         running   RedriveOrdered
+once      resume        running
+once      rerun         running
+once      redeliver     running
+once      retain        running
+once      purge         running
+stopping  order         running   RedriveOrdered
+stopping  resume        running
+stopping  rerun         running
+stopping  redeliver     running
 stopping  retain        running
 stopping  purge         running
 """

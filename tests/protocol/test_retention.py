@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from protocol import events as e
-from protocol.ages import Ages, ages_of
+from protocol.ages import Ages, Retention, ages_of
 from protocol.check import check_project
-from protocol.definition import Retention
+from protocol.events_retention import BodiesPurged, RetentionApplied
 from protocol.evolve import evolve
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Input, Parked, Refused, Resumed, Retain, Settle
 from protocol.loading import Source
@@ -40,7 +40,7 @@ def test_11_a_completed_transaction_is_removed_with_all_that_belongs_to_it() -> 
     assert story.retain(completed=DAY + 1, failed=1) == []
     story.later(3 * DAY)
     told = story.retain(completed=4 * DAY, failed=1)
-    assert {type(event) for event in told} == {e.RetentionApplied}
+    assert {type(event) for event in told} == {RetentionApplied}
     assert is_empty(story)
     assert story.state.cycle("orders").completed == 0
     assert_replays(story)
@@ -125,8 +125,8 @@ def test_11_bodies_go_first_and_leave_a_skeleton() -> None:
     told = (before.created, before.updated, before.number, before.step)
     story.later(7 * DAY)
     assert [type(event) for event in story.retain(completed=30 * DAY, failed=30 * DAY, bodies=7 * DAY)] == [
-        e.BodiesPurged,
-        e.BodiesPurged,
+        BodiesPurged,
+        BodiesPurged,
     ]
     row = story.only()
     assert (row.created, row.updated, row.number, row.step) == told
@@ -175,7 +175,7 @@ def test_4_a_delivery_key_is_remembered_for_its_whole_window_though_its_transact
     assert isinstance(verdict, Duplicate)
     hit = story.state.hit(verdict.hit)
     assert hit.reply == first
-    assert first_verdict(story.state, hit) == Accepted(hit.id, hit.transaction)
+    assert first_verdict(hit) == Accepted(hit.id, hit.transaction)
     other = story.hit("t", {"a": 2}, headers={"x-id": "d1"})
     assert isinstance(other, Refused)
     assert other.status == 409
@@ -195,7 +195,7 @@ def test_4_a_repeat_of_a_callback_whose_transaction_is_gone_is_told_resumed_agai
     story.retain(completed=DAY)
     again = story.hit("changed", {"job_id": 42, "status": "Picked"}, headers={"idempotency-key": "k"})
     assert again == Duplicate(said.hit)
-    assert first_verdict(story.state, story.state.hit(said.hit)) == said
+    assert first_verdict(story.state.hit(said.hit)) == said
 
 
 def test_4_the_window_of_a_step_that_is_gone_is_as_long_as_failures_are_kept() -> None:
@@ -376,8 +376,8 @@ ABOUT: list[Callable[[int, int], Any]] = [
     lambda _, hit: e.ReplySent("orders", 1, hit),
     lambda _, hit: e.ReplyDetached("orders", 1, hit, "gone"),
     lambda _, hit: e.HitDuplicated("orders", 1, hit),
-    lambda one, hit: e.BodiesPurged("orders", 1, [one], [hit]),
-    lambda one, hit: e.RetentionApplied("orders", 1, [one], [hit], [one]),
+    lambda one, hit: BodiesPurged("orders", 1, [one], [hit]),
+    lambda one, hit: RetentionApplied("orders", 1, [one], [hit], [one]),
 ]
 
 

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from journal import JournalFull, LocalLog, verify
-from protocol.definition import Retention as Said
+from protocol.ages import Retention as Said
 from protocol.inputs import Accepted, Input, Retain
 from protocol.state import HitRow, IncidentRow, TransactionRow
 from runtime.deployed import read_known

@@ -17,7 +17,7 @@ from tests.protocol.test_waits import LATER
 
 
 def eventful() -> Story:
-    """A story with passes, parking, a queue, duplicates, a failure, an expiry, a stop, a restart and retention."""
+    """A story with passes, parking, a queue, repeats, a failure, an expiry, a stop, a restart, redrives, retention."""
     story = Story(ORDER)
     for job in range(3):
         story.hit("changed", {"job_id": job, "status": "Early"})
@@ -33,6 +33,11 @@ def eventful() -> Story:
     story.later(700)
     story.stop()
     story.start()
+    ended = [row.id for row in story.state.transactions.values() if row.status in ("failed", "stopped")]
+    for item in ended:
+        story.redrive("resume", item)
+        story.redrive("rerun", item, "o2", again=True)
+    story.redrive("redeliver", story.state.transaction(ended[0]).trigger, "o3", again=True)
     story.later(4 * 86_400)
     story.retain(completed=1, failed=1, bodies=1)
     story.hit("placed", {"order": "after"})
