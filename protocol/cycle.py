@@ -8,6 +8,7 @@
 5. An input about a row that retention removed means nothing any more.
 """
 
+from protocol.aiming import aim
 from protocol.events import (
     CallSettled,
     CycleDeployed,
@@ -25,6 +26,7 @@ from protocol.events import (
 from protocol.failures import fail, keep
 from protocol.fold_retention import is_gone
 from protocol.inputs import (
+    Aim,
     CallEnded,
     Continue,
     Deliver,
@@ -55,21 +57,22 @@ from protocol.retention import about_gone, retain
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver, run_once
 from protocol.state import HitRow, State, TransactionRow
 from protocol.transaction import call_ended, run, wait_over
-from protocol.turn import Decision, Turn
+from protocol.turn import Decision, Numbering, Turn
 
 
-def decide(state: State, given: Input, seq: int) -> Decision:
+def decide(state: State, given: Input, seq: int, numbering: Numbering | None = None) -> Decision:
     """Decide what an input means; the events are folded into the state already.
 
     Args:
         state: all rows; only `evolve` changes them.
         given: what happened.
         seq: the sequence number that the first event will have.
+        numbering: numbers the events otherwise, for a run that is never journaled.
 
     Returns:
         The events, at most one turn's worth and atomic, and the verdict for who asked.
     """
-    turn = Turn(state, given.cycle, given.at, seq)
+    turn = Turn(state, given.cycle, given.at, seq, numbering)
     verdict = _decide(turn, given)
     _gather(turn)
     _finish_when_drained(turn)
@@ -106,6 +109,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case Aim():
+            return aim(turn, given)
         case OrderRedrive():
             return fix_order(turn, given)
         case Redrive():

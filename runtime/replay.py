@@ -36,11 +36,12 @@ class EventsNewer(Exception):
 
 
 class Replayed(Struct):
-    """What a replay brought: the state, and the number and instant of the last event folded into it, -1 for none."""
+    """What a replay brought: the state, and the last event folded into it with its number and instant, -1 for none."""
 
     state: MemoryState
     seq: int
     at: int
+    event: AnyEvent | None = None
 
 
 class _Guard:
@@ -86,7 +87,10 @@ def events_of(frame: Frame) -> Iterator[tuple[int, AnyEvent]]:
 
 
 def fold_journal(
-    reader: LogReader, until: int | None = None, progress: Callable[[int], None] | None = None
+    reader: LogReader,
+    until: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    until_at: int | None = None,
 ) -> Replayed:
     """Fold a journal from its beginning, or from a snapshot when retention has dropped that.
 
@@ -94,13 +98,14 @@ def fold_journal(
         HistoryDropped: it does not reach back to `until` any more.
     """
     state, seq = beginning(reader, until)
-    return fold(reader.read(LOCAL_PARTITION, seq, until), until, progress, Replayed(state, seq, 0))
+    return fold(reader.read(LOCAL_PARTITION, seq, until), until, progress, until_at, Replayed(state, seq, 0))
 
 
 def fold(
     frames: Iterable[Frame],
     until: int | None = None,
     progress: Callable[[int], None] | None = None,
+    until_at: int | None = None,
     start: Replayed | None = None,
 ) -> Replayed:
     """Fold frames into a state.
@@ -109,17 +114,18 @@ def fold(
         frames: from where the state is on, in order; numbers before that are left out.
         until: the last sequence number to fold; None for all.
         progress: called with the sequence number reached, once a frame.
+        until_at: the last instant to fold; None for all.
         start: what is folded already; None for nothing.
     """
     found = start or Replayed(MemoryState(), -1, 0)
     for frame in frames:
         for seq, event in events_of(frame):
-            if until is not None and seq > until:
+            if (until is not None and seq > until) or (until_at is not None and event.at > until_at):
                 return found
             if seq <= found.seq:
                 continue
             evolve(found.state, event, seq)
-            found.seq, found.at = seq, event.at
+            found.seq, found.at, found.event = seq, event.at, event
         if progress is not None:
             progress(found.seq)
     return found

@@ -188,7 +188,7 @@ def _file(writer: sqlite3.Connection, entries: list[Entry]) -> None:
 def _matched(entries: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, int, str]]:
     """The rows of `matched` that belong to entries: one for each value of a match key."""
     for name, key, row_id in entries:
-        if name == "reached":
+        if name in ("reached", "parted"):
             _cycle, step, *values = _key(key)
             for value in values:
                 yield value, row_id, step
