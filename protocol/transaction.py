@@ -155,26 +155,27 @@ def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
         )
     if len(items) > SPLIT_MAX:
         raise StepFailed("can_not_be_split", f"Step data cannot be split: {len(items)} items, of at most {SPLIT_MAX}")
-    while row.split < len(items):
-        if turn.exhausted:
-            return
-        turn.passes += 1
-        event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], plan.after)
-        run(turn, turn.state.transaction(turn.emit(event)))
-    turn.succeeded(row, step, turn.at)
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
+    if _begin_each(turn, row, step, items, plan.after):
+        turn.succeeded(row, step, turn.at)
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
 
 
 def _part(turn: Turn, row: TransactionRow, parting: Parting) -> None:
     """The same for the items of a list that nobody named."""
     items = value_at(row.data[parting.step], parting.path)
+    if _begin_each(turn, row, parting.step, items, parting.target):
+        turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
+
+
+def _begin_each(turn: Turn, row: TransactionRow, step: str, items: Sequence[Any], target: str) -> bool:
+    """Begin transactions for the items that have none yet; False when the turn can not hold them all."""
     while row.split < len(items):
         if turn.exhausted:
-            return
+            return False
         turn.passes += 1
-        event = TransactionSplit(row.cycle, turn.at, row.id, parting.step, row.split, items[row.split], parting.target)
+        event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], target)
         run(turn, turn.state.transaction(turn.emit(event)))
-    turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
+    return True
 
 
 def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
