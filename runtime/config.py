@@ -38,9 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `cyclewright.toml` may say."""
 
     bind: str = "127.0.0.1:8080"
-    tls_certificate: str = (
-        ""  # A PEM file, with the chain; relative to the project. With it the server speaks TLS only.
-    )
+    tls_certificate: str = ""  # A PEM file with the chain, in the project. With it the server speaks TLS only.
     tls_key: str = ""  # Its key, a PEM file that others can not read.
     public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
     project: str = "."  # The folder of the cycles; the command line says it, not the file.
