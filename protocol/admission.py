@@ -26,6 +26,7 @@ from protocol.verification import secret_header
 QUERY_METHODS = frozenset({"GET", "DELETE"})  # These carry their fields in the query.
 DELIVERY_HEADERS = ("webhook-id", "idempotency-key", "x-github-delivery", "x-shopify-webhook-id")
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+WAIT_MAX = 10**9  # Seconds: more than any length of time may say, and far from what makes a number costly to read.
 DELIVERY_KEY_MAX = 255  # Characters; the longest key in use is a UUID or two, and it is kept for the whole window.
 
 
@@ -198,12 +199,18 @@ def preferences(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def answer_within(plan: WebhookPlan, headers: Mapping[str, str]) -> int:
-    """How many nanoseconds a caller waits: what the step says, or less if the caller prefers (RFC 7240, 4.3)."""
+def preferred_wait(headers: Mapping[str, str]) -> int | None:
+    """How many seconds a caller prefers to wait (RFC 7240, 4.3), `WAIT_MAX` for any more; None when he does not say."""
     said = preferences(headers).get("wait", "")
-    if said.isascii() and said.isdecimal() and len(said) < 10:
-        return min(plan.answer_within, int(said) * SECOND_NS)
-    return plan.answer_within
+    if not (said.isascii() and said.isdecimal()):
+        return None
+    return int(said) if len(said) < len(str(WAIT_MAX)) else WAIT_MAX
+
+
+def answer_within(plan: WebhookPlan, headers: Mapping[str, str]) -> int:
+    """How many nanoseconds a caller waits: what the step says, or less if the caller prefers."""
+    wait = preferred_wait(headers)
+    return plan.answer_within if wait is None else min(plan.answer_within, wait * SECOND_NS)
 
 
 def _wants_async(headers: Mapping[str, str]) -> bool:
