@@ -182,6 +182,14 @@ async def test_13_a_receipt_has_the_shape_that_its_description_gives(tmp_path: P
             msgspec.convert(asked, shapes.RedriveAsked)
 
 
+async def test_13_a_negative_number_names_no_hit(tmp_path: Path) -> None:
+    """Section 13: a set is what its names say, and nothing is taken for something near it."""
+    async with calling(tmp_path) as caller:
+        hit = (await caller.json("/api/parked"))["parked"][0]["hit"]
+        for name, status in ((hit, 200), (-hit, 400), (f"-{hit}", 400)):
+            await caller.json("/api/redrive", status, "POST", {"action": "redeliver", "preview": True, "ids": [name]})
+
+
 async def test_6_5_a_parked_hit_is_listed_and_aimed_by_hand(tmp_path: Path) -> None:
     """6.5: the receipt names both; what can not be is refused with the reason."""
     async with calling(tmp_path) as caller:
