@@ -9,9 +9,8 @@ import msgspec
 from cyclopts import App, Parameter
 
 from runtime.cli.output import Json, out, print_json, print_line, print_table
-from runtime.cli.remote import Api, Project, ServerUrl
+from runtime.cli.remote import PAGE_LIMIT, After, Api, AtStep, Matched, Project, ServerUrl, Since, Until
 
-DEFAULT_LIMIT = 50
 TIMERS = {
     "hold": "the hold ends at",
     "delay": "goes on at",
@@ -33,12 +32,12 @@ def listed(
     *,
     cycle: str = "",
     status: Annotated[str, Parameter(help="running, held, completed, failed or stopped")] = "",
-    step: Annotated[str, Parameter(help="Where it holds, runs or failed.")] = "",
-    value: Annotated[str, Parameter(help="A value that a request would match it by.")] = "",
-    since: Annotated[str, Parameter(help="Begun at or after: 2026-01-31T12:00:00Z, or '2 hours' ago.")] = "",
-    until: Annotated[str, Parameter(help="Begun before.")] = "",
-    limit: int = DEFAULT_LIMIT,
-    after: Annotated[int | None, Parameter(help="Go on after this number, as the page before says.")] = None,
+    step: AtStep = "",
+    value: Matched = "",
+    since: Since = "",
+    until: Until = "",
+    limit: int = PAGE_LIMIT,
+    after: After = None,
     project: Project = Path(),
     server: ServerUrl = "",
     json: Json = False,
