@@ -21,6 +21,7 @@ from protocol.bodies import BodyError, check_value
 from protocol.calls import RENDERED_BYTES_MAX
 from protocol.events import CallIntended
 from protocol.inputs import CallFailure, ScriptResult
+from runtime.blocking import Blocking, in_thread
 
 THREADS_MAX = 8  # Functions that are not async, at once: they share one interpreter, so more would only wait.
 SAID_MAX = 300  # Characters of what an exception says.
@@ -37,6 +38,7 @@ class Scripts:
         self._functions: dict[str, Callable[[Any], Any]] = {}
         while _loaded:  # A deploy brings code that may have changed.
             sys.modules.pop(_loaded.pop(), None)
+        self.blocking: Blocking = in_thread
         self._threads = trio.CapacityLimiter(THREADS_MAX)
 
     def load(self, names: Iterable[str]) -> dict[str, str]:
@@ -63,11 +65,11 @@ class Scripts:
     async def _call(self, name: str, data: dict[str, Any]) -> Any:
         function = self._functions.get(name)
         if function is None:
-            function = await trio.to_thread.run_sync(partial(self._load, name), limiter=self._threads)
+            function = await self.blocking(partial(self._load, name), limiter=self._threads)
             self._functions[name] = function
         if inspect.iscoroutinefunction(function):
             return await function(data)
-        return await trio.to_thread.run_sync(function, data, limiter=self._threads, abandon_on_cancel=True)
+        return await self.blocking(function, data, limiter=self._threads, abandon_on_cancel=True)
 
     def _load(self, name: str) -> Callable[[Any], Any]:
         """Import a function; a module that lies outside the project is refused, since another was meant."""
