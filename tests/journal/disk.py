@@ -134,8 +134,12 @@ class Disk:
         """Everything in the folder."""
         return {name: bytes(file.cache) for name, file in self.names.items()}
 
+    def _fresh(self) -> "Disk":
+        """An empty disk of the same make."""
+        return Disk()
+
     def _copy_settings(self) -> "Disk":
-        left = Disk()
+        left = self._fresh()
         left.folders = set(self.folders)
         left.free = self.free
         left._next = self._next

@@ -1,0 +1,220 @@
+"""What must come of a program: predicted from its steps and the requests that were sent, knowing nothing of journals.
+
+1. A request that was answered with 2xx is there, once, and has run, is held, is kept, or has expired with an incident.
+2. A transaction took effect exactly where its steps say, each effect under one key of its own.
+3. A caller is told what his pass came to, and told the same again.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from protocol.memory import MemoryState
+from protocol.state import HitRow, Reply, TransactionRow
+from tests.simulation.partner import Breach, Partner
+from tests.simulation.programs import BACK, TRIGGER, Program, Step
+
+
+@dataclass
+class Request:
+    """One request of a sender, and what he was told."""
+
+    step: str
+    id: int
+    n: int = 0
+    items: list[int] = field(default_factory=list)
+    key: str = ""
+    answers: list[Reply] = field(default_factory=list)
+    tries: int = 0
+
+    @property
+    def body(self) -> bytes:
+        """The same at every try."""
+        fields: dict[str, Any] = {"id": self.id}
+        fields |= {"items": self.items} if self.step == TRIGGER else {"n": self.n}
+        return msgspec.json.encode(fields)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether he was told that the request is ours now."""
+        return any(reply.status < 300 or reply.status >= 500 for reply in self.answers)
+
+
+@dataclass
+class Outcome:
+    """What one pass comes to: how it ends, what it did, and what its caller is told by a respond step."""
+
+    ends: str = "completed"
+    effects: list[str] = field(default_factory=list)
+    said: list[bytes] = field(default_factory=list)
+    gathered: int = 0
+
+
+def walk(steps: tuple[Step, ...], given: Request, n: int, item: int | None = None) -> Outcome:
+    """Run the steps of a pass, in the head."""
+    done = Outcome()
+    for at, step in enumerate(steps):
+        body: dict[str, Any] = {"step": step.name, "id": given.id, "n": n}
+        if item is not None:
+            body["item"] = item
+        match step.kind:
+            case "call":
+                done.effects.append(effect(body))
+            case "link":
+                done.effects.append(effect({"item": None, **body}))
+            case "respond":
+                done.said.append(msgspec.json.encode(body))
+            case "decide" if given.id % step.argument == 0:
+                return done
+            case "hold":
+                done.ends = "held"
+                return done
+            case "split":
+                for one in given.items:
+                    part = walk(steps[at + 1 :], given, n, one)
+                    done.effects += part.effects
+                    done.said += part.said
+                    done.gathered += part.gathered
+                return done
+            case "wait_all":
+                done.gathered = 1
+                return done
+            case _:
+                pass
+    return done
+
+
+def effect(body: dict[str, Any]) -> str:
+    """An effect as the partner writes it down."""
+    return msgspec.json.encode(body, order="sorted").decode()
+
+
+@dataclass
+class Judge:
+    """Compares what is with what must be.
+
+    Attributes:
+        programs: by the hash of their definition.
+        lenient: transactions may have been stopped, so less may have happened; never more.
+    """
+
+    state: MemoryState
+    partner: Partner
+    programs: dict[str, Program]
+    requests: list[Request]
+    lenient: bool = False
+    saw: Counter[str] = field(default_factory=Counter)
+
+    def judge(self) -> None:
+        """Raise `Breach` at the first thing that is not as it must be."""
+        self.by_key = {request.key: request for request in self.requests}
+        must: Counter[str] = Counter()
+        may: Counter[str] = Counter()
+        gathered = 0
+        for row in self.state.transactions.values():
+            if row.cycle == "main" and row.trigger:
+                passes = self._transaction(row)
+                effects = Counter(name for one in passes for name in one.effects)
+                may += effects
+                must += Counter() if self.lenient else effects
+                gathered += sum(one.gathered for one in passes)
+        for request in self.requests:
+            self._request(request)
+        self._effects(must, may, gathered)
+
+    def _hits(self, step: str, key: str) -> list[HitRow]:
+        found = self.state.find("delivery", ("main", step, key), 10)
+        return [self.state.hits[one] for one in found]
+
+    def _request(self, request: Request) -> None:
+        hits = self._hits(request.step, request.key)
+        told = f"request {request.key} for {request.step}, told {[reply.status for reply in request.answers]}"
+        if len(hits) > 1:
+            raise Breach(f"{told}, is there {len(hits)} times")
+        if not hits:
+            if request.accepted:
+                raise Breach(f"{told}, is lost")
+            return
+        hit = hits[0]
+        self.saw[f"hit {hit.status}"] += 1
+        built = {(reply.status, reply.body) for reply in request.answers if reply.status not in (409, 429, 503, 504)}
+        if len(built) > 1 and hit.wants_reply and not hit.parked:
+            raise Breach(f"{told}, was told {built}")
+        if hit.status == "expired":
+            kinds = [one for one in self.state.incidents.values() if f"hit {hit.id} " in one.message]
+            if not kinds or not self._may_expire(request):
+                raise Breach(f"{told}, expired as hit {hit.id}, incidents {kinds}")
+        elif hit.status in ("parked", "collected"):
+            if not self._may_expire(request):
+                raise Breach(f"{told}, is still {hit.status} as hit {hit.id}, though its transaction is there")
+        elif hit.status != "done":
+            raise Breach(f"{told}, is {hit.status} as hit {hit.id} when all is quiet")
+        else:
+            self._ran(request, hit)
+
+    def _may_expire(self, request: Request) -> bool:
+        """Whether nothing ever waited for it, as far as the model can tell."""
+        if self.lenient:
+            return True
+        rows = [row for row in self.state.transactions.values() if row.trigger and self._id(row) == request.id]
+        return request.step == BACK and not any(BACK in row.reached for row in rows)
+
+    def _ran(self, request: Request, hit: HitRow) -> None:
+        row = self.state.transactions[hit.transaction]
+        if self._id(row) != request.id:
+            raise Breach(f"request {request.key} with id {request.id} ran {row.id}, whose id is {self._id(row)}")
+        if request.step == TRIGGER and row.trigger != hit.id:
+            raise Breach(f"hit {hit.id} of the trigger ran {row.id}, which another hit began")
+
+    def _id(self, row: TransactionRow) -> int:
+        found: int = row.data[TRIGGER]["id"]
+        return found
+
+    def _transaction(self, row: TransactionRow) -> list[Outcome]:
+        """The passes that a transaction must have had; raises if it is not where they lead."""
+        steps = self.programs[row.definition_hash].steps
+        given = self.by_key[self.state.hits[row.trigger].delivery]
+        passes = [walk(steps, given, 0)]
+        place = next((at for at, step in enumerate(steps) if step.kind == "hold"), 0)
+        backs = [hit for hit in self.state.hits.values() if hit.transaction == row.id and hit.step == BACK]
+        for hit in sorted(backs, key=lambda hit: hit.id):
+            passes.append(walk(steps[place + 1 :], given, self.by_key[hit.delivery].n))
+        ends = passes[-1].ends
+        if ends == "held" and self.programs[row.definition_hash].hold_hours:
+            ends = "completed"  # By then its time is over.
+        said = f"{row.cycle}-{row.id} of {given.key} after {len(passes)} passes"
+        if row.status != ends and not (self.lenient and row.status in ("stopped", "held", "completed")):
+            raise Breach(f"{said} is {row.status} at {row.step} ({row.reason}), and must be {ends}")
+        if backs and row.data.get(BACK, {}).get("n") != self.by_key[max(backs, key=lambda one: one.id).delivery].n:
+            if not self.lenient:
+                raise Breach(f"{said} has {row.data.get(BACK)}, not what the last callback brought")
+        self._answers(given, passes[0])
+        for hit, one in zip(sorted(backs, key=lambda hit: hit.id), passes[1:], strict=True):
+            self._answers(self.by_key[hit.delivery], one)
+        return passes
+
+    def _answers(self, request: Request, outcome: Outcome) -> None:
+        """A respond step's answer is one that the pass can give."""
+        for reply in request.answers:
+            if reply.status == 201 and reply.body not in outcome.said:
+                raise Breach(f"{request.key} was answered with {reply.body!r}, and its pass says {outcome.said}")
+            if reply.status in (204, 500) and outcome.said and not self.lenient:
+                raise Breach(f"{request.key} was answered with {reply.status}, and its pass says {outcome.said}")
+
+    def _effects(self, must: Counter[str], may: Counter[str], gathered: int) -> None:
+        counted = 0
+        for name, keys in self.partner.what().items():
+            body = msgspec.json.decode(name)
+            if "count" in body:
+                counted += body["count"] * len(keys)
+            elif len(keys) > may[name]:
+                raise Breach(f"{name} happened under the keys {keys}, and must happen {may[name]} times")
+        what = self.partner.what()
+        for name, times in must.items():
+            if len(what.get(name, ())) < times:
+                raise Breach(f"{name} never happened, or not {times} times: {what.get(name)}")
+        steps = [step for one in self.programs.values() for step in one.steps]
+        if gathered and not self.lenient and any(step.kind == "wait_all" for step in steps) and counted != gathered:
+            raise Breach(f"{gathered} transactions were gathered, and the steps behind count {counted}")
