@@ -78,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     on_error: Policy | Retry = "ignore"
     max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
     while_stopped: Literal["refuse", "collect"] = "refuse"
+    split: Literal["none", "trigger", "all"] = "none"
 
 
 class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -109,6 +110,15 @@ class Dedupe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
 SecretName = Annotated[str, Meta(pattern=r"^env\.[A-Za-z_][A-Za-z0-9_]*$", description="e.g. env.SHOP_SECRET")]
 """A secret is named, never written: cycle files are shared, and journaled."""
+
+FunctionName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
+        description="module:function, or package.module:function",
+    ),
+]
+"""A Python function of the project."""
 
 Scheme = Literal["standard_webhooks", "github", "stripe", "slack", "hmac", "bearer", "basic", "api_key"]
 
@@ -151,6 +161,10 @@ class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pick: Literal["latest", "only"] = "latest"
     hold_for: Length | UnsetType = UNSET
     on_timeout: str = "fail"
+    newer_than: str = ""
+    capture: Literal["next"] | UnsetType = UNSET
+    before_webhook: FunctionName | UnsetType = UNSET
+    after_webhook: FunctionName | UnsetType = UNSET
 
 
 class CallStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -299,13 +313,7 @@ class WaitAllStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ScriptStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Calls a Python function of the project with the data of the steps before; what it returns is this step's data."""
 
-    script: Annotated[
-        str,
-        Meta(
-            pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
-            description="module:function, or package.module:function",
-        ),
-    ]
+    script: FunctionName
     safe_to_repeat: YesNo = True
 
 
@@ -349,6 +357,18 @@ KINDS: dict[str, type[StepBase]] = {
     "note": NoteStep,
 }
 """The key that names a kind → the type that reads such a step."""
+
+
+def functions(step: Step) -> dict[str, str]:
+    """The functions of the project that a step calls, by the key that names each."""
+    match step:
+        case ScriptStep(script=function):
+            return {"script": function}
+        case WebhookStep():
+            said = {"before_webhook": step.before_webhook, "after_webhook": step.after_webhook}
+            return {key: function for key, function in said.items() if isinstance(function, str)}
+        case _:
+            return {}
 
 
 class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,7 +15,8 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
 class Request(Struct, frozen=True, array_like=True, gc=False):
     """One outbound request as the step rendered it; the connector's secrets are added when it is sent.
 
-    A script leaves the process like a call: its method is `SCRIPT`, and its url the name of the function.
+    A script leaves the process like a call: its method is `SCRIPT`, or `HOOK` for an `after_webhook`, and its url the
+    name of the function.
     """
 
     connector: str

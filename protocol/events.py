@@ -19,6 +19,10 @@ from protocol.event import Event as Event  # noqa: PLC0414 - The alias is what m
 from protocol.event import Origin as Origin  # noqa: PLC0414 - The same.
 from protocol.event import Request as Request  # noqa: PLC0414 - The same.
 from protocol.events_redrive import CallWithheld, HitRedriven, RedriveOrdered, TransactionResumed
+from protocol.events_webhooks import HitIgnored as HitIgnored  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import PartingStarted as PartingStarted  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import RequestArrived as RequestArrived  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import StepSucceeded as StepSucceeded  # noqa: PLC0414 - The same.
 
 PassStatus = Literal["completed", "held", "failed", "stopped"]
 
@@ -32,11 +36,15 @@ class WriterStarted(Event, frozen=True, array_like=True, gc=False, tag=1):
 
 
 class CycleDeployed(Event, frozen=True, array_like=True, gc=False, tag=2):
-    """A definition became the current one; `identifiers` are the webhook identifiers by step."""
+    """A definition became the current one; `identifiers` are the webhook identifiers by step.
+
+    `forms` are older versions by the steps at which they match requests by other locations or types than this one.
+    """
 
     definition: bytes
     hash: str
     identifiers: dict[str, str]
+    forms: dict[str, list[str]] = msgspec.field(default_factory=dict)
 
 
 class CycleStarted(Event, frozen=True, array_like=True, gc=False, tag=3):
@@ -56,8 +64,18 @@ class CycleStopped(Event, frozen=True, array_like=True, gc=False, tag=5):
     held: int
 
 
+class CycleOnce(Event, frozen=True, array_like=True, gc=False, tag=8):
+    """The cycle, which is stopped, waits for one request to its trigger."""
+
+
+class CycleOnceTaken(Event, frozen=True, array_like=True, gc=False, tag=9):
+    """That request is this hit; the cycle finishes what comes of it, and then is stopped again."""
+
+    hit: int
+
+
 class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
-    """A request to a webhook is ours from now on; its bytes are kept as they came."""
+    """A request to a webhook is ours from now on; its bytes are kept as they came, or as its script left them."""
 
     step: str
     method: str
@@ -71,6 +89,7 @@ class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     depth: int
     origin: Origin | None = None
     answer_by: int = 0  # When the caller stops waiting for an answer.
+    script: str = ""  # The `before_webhook` that let it pass.
 
 
 class HitDuplicated(Event, frozen=True, array_like=True, gc=False, tag=11):
@@ -85,6 +104,8 @@ class HitMatched(Event, frozen=True, array_like=True, gc=False, tag=12):
     hit: int
     transaction: int
     candidates: list[int]
+    by: str = ""  # The location of the step's `newer_than`, "" for none.
+    mark: str = ""  # Its canonical value in the hit.
 
 
 class HitParked(Event, frozen=True, array_like=True, gc=False, tag=13):
@@ -203,6 +224,15 @@ class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
     target: str
 
 
+class TransactionMoved(Event, frozen=True, array_like=True, gc=False, tag=32):
+    """The pass that begins runs another version of the cycle; `keys` are those of holds that it matches otherwise."""
+
+    transaction: int
+    step: str
+    definition_hash: str
+    keys: dict[str, list[str]]
+
+
 class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
 
@@ -309,14 +339,19 @@ AnyEvent = (
     | CycleStarted
     | CycleStopping
     | CycleStopped
+    | CycleOnce
+    | CycleOnceTaken
     | HitAccepted
     | HitDuplicated
     | HitMatched
     | HitParked
     | HitExpired
+    | HitIgnored
     | TransactionStarted
     | PassStarted
     | StepCompleted
+    | RequestArrived
+    | StepSucceeded
     | DecisionTaken
     | TransactionHeld
     | HoldExpired
@@ -326,6 +361,8 @@ AnyEvent = (
     | TransactionSplit
     | TransactionGathered
     | GatheringEnded
+    | PartingStarted
+    | TransactionMoved
     | CallIntended
     | CallAnswered
     | CallFailed

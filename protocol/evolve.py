@@ -18,6 +18,7 @@ from protocol.fold_hits import (
     hit_accepted,
     hit_duplicated,
     hit_expired,
+    hit_ignored,
     hit_matched,
     hit_parked,
     reply_built,
@@ -28,7 +29,10 @@ from protocol.fold_hits import (
 from protocol.fold_moves import begin as _begin
 from protocol.fold_moves import move as _move
 from protocol.fold_redrive import REDRIVE_HANDLERS, is_pending, link_transactions, may_have_acted, remains_of
-from protocol.program import RespondPlan
+from protocol.fold_running import cycle_once, once_taken, transaction_moved
+from protocol.fold_webhooks import WEBHOOK_HANDLERS
+from protocol.lists import put_at
+from protocol.program import HOOK, RespondPlan
 from protocol.state import (
     CycleRow,
     DefinitionRow,
@@ -62,6 +66,7 @@ def _cycle_deployed(state: State, event: e.CycleDeployed, _seq: int) -> None:
         row = CycleRow(event.cycle)
     row.definition_hash = event.hash
     row.identifiers = {**row.identifiers, **event.identifiers}
+    row.forms = event.forms
     state.save(DefinitionRow(event.hash, event.definition))
     state.save(row)
 
@@ -70,11 +75,11 @@ def _cycle_status(state: State, event: e.CycleStarted | e.CycleStopping | e.Cycl
     row = state.cycle(event.cycle)
     match event:
         case e.CycleStarted():
-            row.status = "running"
+            row.status, row.once, row.once_since = "running", "", 0
         case e.CycleStopping():
             row.status = "stopping"
         case e.CycleStopped():
-            row.status = "stopped"
+            row.status, row.once, row.once_since = "stopped", "", 0
     state.save(row)
 
 
@@ -104,28 +109,37 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
-    row.rounds, row.pending = 0, None
+    row.rounds, row.pending, row.arrived = 0, None, False
     _move(state, row, "running")
 
 
+def left_from(row: TransactionRow, step: str) -> tuple[list[str], list[str]]:
+    """The steps whose data, and the holds, that a pass from a webhook leaves.
+
+    Both keep the order in which they came, so what came after a step is what stands behind it.
+    """
+    data, holds = list(row.data), list(row.reached)
+    if step in data:
+        del data[data.index(step) + 1 :]
+    later = holds[holds.index(step) + 1 :] if step in holds else []
+    return data, [name for name in holds if name not in later or name in data]
+
+
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
-    """Data and holds keep the order in which they came, so what came after a step is what stands behind it."""
-    order = list(row.data)
-    if step in row.data:
-        for later in order[order.index(step) + 1 :]:
-            del row.data[later]
-    holds = list(row.reached)
-    later_holds = holds[holds.index(step) + 1 :] if step in holds else []
-    for reached in [name for name in later_holds if name not in row.data]:
+    data, holds = left_from(row, step)
+    for later in row.data.keys() - set(data):
+        del row.data[later]
+    for reached in row.reached.keys() - set(holds):
         state.unfile("reached", (row.cycle, reached, *row.reached.pop(reached)), row.id)
 
 
 def _step_completed(state: State, event: e.StepCompleted, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.data.get(event.step)
-    row.data[event.step] = {**before, **event.data} if before and row.call is not None else event.data
+    answered = row.call is not None and row.call.request.method != HOOK
+    row.data[event.step] = {**before, **event.data} if before and answered else event.data
     row.call = None
-    row.step = event.target
+    row.step, row.arrived = event.target, False
     state.save(row)
 
 
@@ -158,7 +172,8 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
 def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     row.remains = None if isinstance(event, e.TransactionCompleted) else remains_of(row, event)
-    row.until, row.call, row.split, row.pending = 0, None, 0, None
+    row.until, row.call, row.split, row.parting, row.pending = 0, None, 0, None, None
+    row.arrived = False
     if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
         hit.failed_at = event.step
     end_hit(state, row)
@@ -186,7 +201,12 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         hit = state.hit(parent.hit)
         hit.branches = max(hit.branches, 1) + 1
         state.save(hit)
-    item = event.item if isinstance(event.item, dict) else {"item": event.item}
+    parting = parent.parting
+    if parting is not None:
+        whole = {name: value for name, value in parent.data[event.step].items() if name not in parting.without}
+        item = put_at(whole, parting.path, event.item)
+    else:
+        item = event.item if isinstance(event.item, dict) else {"item": event.item}
     child = TransactionRow(
         seq,
         event.cycle,
@@ -201,6 +221,7 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         data={**parent.data, event.step: item},
         phase=parent.phase,
         events=[seq, seq],
+        earlier=list(parent.earlier),
     )
     _begin(state, child)
 
@@ -237,12 +258,13 @@ def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
 def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.call
-    row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
+    row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link, at=event.at)
     if before is not None:
         row.call.failures, row.call.refusals = before.failures, before.refusals
     row.call.acted = is_pending(row, event.step) if before is None else before.acted
     row.pending = None
-    row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
+    if event.request.method != HOOK:  # Which is given the data that its step has, and gives it anew.
+        row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
     if event.link is None:
         count_task(state, event, event.step)
     _move(state, row, "running")
@@ -319,11 +341,14 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.CycleStarted: _cycle_status,
     e.CycleStopping: _cycle_status,
     e.CycleStopped: _cycle_status,
+    e.CycleOnce: cycle_once,
+    e.CycleOnceTaken: once_taken,
     e.HitAccepted: hit_accepted,
     e.HitDuplicated: hit_duplicated,
     e.HitMatched: hit_matched,
     e.HitParked: hit_parked,
     e.HitExpired: hit_expired,
+    e.HitIgnored: hit_ignored,
     e.TransactionStarted: _transaction_started,
     e.PassStarted: _pass_started,
     e.StepCompleted: _step_completed,
@@ -336,6 +361,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionSplit: _transaction_split,
     e.TransactionGathered: _transaction_gathered,
     e.GatheringEnded: _gathering_ended,
+    e.TransactionMoved: transaction_moved,
     e.CallIntended: _call_intended,
     e.CallAnswered: _call_answered,
     e.CallFailed: _call_failed,
@@ -348,4 +374,5 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.ReplyDetached: reply_settled,
     e.IncidentRaised: _incident_raised,
     **REDRIVE_HANDLERS,
+    **WEBHOOK_HANDLERS,
 }

@@ -61,7 +61,7 @@ def transaction_resumed(state: State, event: TransactionResumed, seq: int) -> No
     if pending is not None and event.definition_hash != old.definition_hash:
         pending = replace(pending, request=None)
     data = {step: old.data[step] for step in event.kept}
-    if event.step in data:
+    if event.step in data and (remains is None or not remains.arrived):
         data[event.step] = {}  # In its old place: the order says what a later pass drops.
     row = TransactionRow(
         seq,
@@ -81,6 +81,10 @@ def transaction_resumed(state: State, event: TransactionResumed, seq: int) -> No
         trigger=old.trigger,
         split=0 if remains is None else remains.split,
         pending=pending,
+        earlier=[one for one in (*old.earlier, old.definition_hash) if one != event.definition_hash],
+        seen=dict(old.seen) if event.action == "resume" else {},
+        parting=None if remains is None else remains.parting,
+        arrived=remains is not None and remains.arrived,
     )
     for step, key in row.reached.items():
         state.file("reached", (row.cycle, step, *key), row.id)
@@ -124,7 +128,7 @@ def remains_of(row: TransactionRow, event: TransactionFailed | TransactionStoppe
     if call is not None:
         in_flight = isinstance(event, TransactionStopped) and not row.until
         pending = Pending(call.step, call.idempotency_key, call.request) if call.acted or in_flight else None
-    return Remains(dict(row.reached), row.split, pending)
+    return Remains(dict(row.reached), row.split, pending, row.parting, row.arrived)
 
 
 REDRIVE_HANDLERS: dict[type, Callable[[State, Any, int], None]] = {

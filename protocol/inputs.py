@@ -13,7 +13,9 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     """A request that reached a webhook, read and checked against the step's contract.
 
     `key` are the canonical values of the step's `match`, empty for a trigger. `delivery` is "" when the
-    sender gave no name for it.
+    sender gave no name for it. `mark` is the canonical value of the step's `newer_than`, `script` the
+    `before_webhook` that let it pass; a `repeat` was put to none, since its
+    delivery was accepted before, and is nothing but that.
     """
 
     cycle: str
@@ -34,6 +36,9 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     warnings: tuple[str, ...] = ()
     answer_by: int = 0
     lineage: Lineage | None = None  # Of a hit that is redriven.
+    mark: str = ""
+    script: str = ""
+    repeat: bool = False
 
 
 class CallAnswer(Struct, frozen=True, gc=False):
@@ -135,6 +140,13 @@ class Stop(Struct, frozen=True, gc=False):
     kept: int = 0
 
 
+class RunOnce(Struct, frozen=True, gc=False):
+    """Let a stopped cycle take one request to its trigger, and run it."""
+
+    cycle: str
+    at: int
+
+
 class ReplySettled(Struct, frozen=True, gc=False):
     """What became of an answer on its way to the caller."""
 
@@ -201,6 +213,7 @@ Input = (
     | Deploy
     | Start
     | Stop
+    | RunOnce
     | ReplySettled
     | Settle
     | Recover
@@ -233,6 +246,13 @@ class Resumed(Struct, frozen=True, gc=False):
     candidates: tuple[int, ...] = ()
 
 
+class Ignored(Struct, frozen=True, gc=False):
+    """The hit is older than the last one of that transaction at its step; it is recorded and does not run."""
+
+    hit: int
+    transaction: int
+
+
 class Parked(Struct, frozen=True, gc=False):
     """The hit waits until that instant."""
 
@@ -255,13 +275,14 @@ class Refused(Struct, frozen=True, gc=False):
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """What an order to start, stop, finish, deploy or settle did."""
+    """What an order to start, stop, finish, run once, deploy or settle did."""
 
     status: str
     cut: int = 0
     kept: int = 0
     held: int = 0
     resumed: int = 0
+    once: Literal["", "waiting", "running"] = ""
 
 
 class Ordered(Struct, frozen=True, gc=False):
@@ -281,4 +302,4 @@ class Redriven(Struct, frozen=True, gc=False):
     already: bool = False
 
 
-Verdict = Accepted | Resumed | Parked | Duplicate | Refused | Receipt | Ordered | Redriven | None
+Verdict = Accepted | Resumed | Ignored | Parked | Duplicate | Refused | Receipt | Ordered | Redriven | None

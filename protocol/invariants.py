@@ -14,6 +14,7 @@ The others are not about one state: who folds the journal twice, or looks at wha
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -99,7 +100,7 @@ def _hit(seen: Picture, hit: HitRow) -> Iterator[str]:
         case "parked" | "collected":
             if not hit.until:
                 yield "8: it is kept without end"
-        case "done" | "expired":
+        case "done" | "expired" | "ignored":
             if hit.body or hit.headers:
                 yield "6: it is finished and keeps its body"
             if hit.status == "done" and hit.wants_reply and hit.reply is None and not hit.parked:
@@ -109,7 +110,7 @@ def _hit(seen: Picture, hit: HitRow) -> Iterator[str]:
 
 
 def _cycle(seen: Picture, cycle: CycleRow, ahead: Collection[int]) -> Iterator[str]:
-    counts = Counter(row.status for row in seen.transactions.values() if row.cycle == cycle.name)
+    counts: Counter[str] = Counter(row.status for row in seen.transactions.values() if row.cycle == cycle.name)
     told = {status: getattr(cycle, status) for status in ("running", "held", *FINAL)}
     if told != {status: counts[status] for status in told}:
         yield f"5: it counts {told}, and there are {dict(counts)}"
@@ -145,9 +146,9 @@ def _due_entries(seen: Picture) -> Iterator[Filed]:
 
 def _deliveries(seen: Picture, window: Callable[[str, str], int]) -> Iterator[str]:
     named: dict[tuple[str, ...], list[int]] = {}
-    for name, key, hit in seen.filed:
+    for name, key, one in seen.filed:
         if name == "delivery":
-            named.setdefault(key, []).append(hit)
+            named.setdefault(key, []).append(one)
     for hit in seen.hits.values():
         if hit.delivery and hit.id not in named.get((hit.cycle, hit.step, hit.delivery), ()):
             yield f"6: the delivery key of hit {hit.id} is forgotten"
@@ -160,6 +161,6 @@ def _too_near(
 ) -> Iterator[tuple[int, int]]:
     rows = [seen.hits[one] for one in sorted(hits) if one in seen.hits]
     length = window(key[0], key[1])
-    for one, other in zip(rows, rows[1:], strict=False):
+    for one, other in pairwise(rows):
         if not length or one.origin is not None or other.at - one.at <= length:
             yield one.id, other.id

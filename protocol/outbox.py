@@ -14,6 +14,7 @@ from protocol.events import (
     CallIntended,
     CycleStarted,
     HitExpired,
+    HitIgnored,
     HitParked,
     IncidentRaised,
     ReplyBuilt,
@@ -25,12 +26,13 @@ from protocol.inputs import (
     CallAnswer,
     CallEnded,
     HoldDue,
+    Ignored,
     ParkDue,
     Parked,
     Resumed,
     Verdict,
 )
-from protocol.program import SCRIPT
+from protocol.program import HOOK, SCRIPT
 from protocol.state import HitRow, Reply, State
 from protocol.turn import Decision, scope
 from protocol.verdicts import EXPIRED, verdict_reply
@@ -86,7 +88,7 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
         match event:
             case CallIntended():
                 row = state.transaction(event.transaction)
-                data = deepcopy(scope(state, row)) if event.request.method == SCRIPT else None
+                data = deepcopy(scope(state, row)) if event.request.method in (SCRIPT, HOOK) else None
                 effects.append(PerformCall(event, row.number, row.depth, data))
             case ReplyBuilt():
                 effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
@@ -101,6 +103,9 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                     effects += _tell(state.hit(event.hit), reply, event.at)
             case HitExpired():
                 effects += _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
+            case HitIgnored() if event.hit < decision.seq and not state.hit(event.hit).parked:
+                reply = verdict_reply(state, Ignored(event.hit, event.transaction), status_url)
+                effects += _tell(state.hit(event.hit), reply, event.at)
             case CycleStarted():
                 effects.append(RearmTimers(event.cycle))
             case IncidentRaised():

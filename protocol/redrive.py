@@ -10,8 +10,19 @@
 
 from protocol.definition import END
 from protocol.events_redrive import RedriveOrdered, TransactionResumed
-from protocol.inputs import Accepted, Ordered, OrderRedrive, Parked, Redrive, Redriven, Refused, Resumed, Verdict
-from protocol.program import GatherPlan, Program, SplitPlan, WebhookPlan
+from protocol.inputs import (
+    Accepted,
+    Ignored,
+    Ordered,
+    OrderRedrive,
+    Parked,
+    Redrive,
+    Redriven,
+    Refused,
+    Resumed,
+    Verdict,
+)
+from protocol.program import CallPlan, GatherPlan, Program, ScriptPlan, SplitPlan, WebhookPlan
 from protocol.redrive_items import born_at
 from protocol.routing import accept, begin_transaction, decide_hit
 from protocol.state import Lineage, State, TransactionRow, transaction_name
@@ -106,7 +117,8 @@ def _against_resume(row: TransactionRow, program: Program) -> str | None:
     if row.status not in ("failed", "stopped"):
         return f"it is {row.status}: what failed or was stopped can be resumed"
     plan = program.plans.get(row.step)
-    if (plan is None and row.step != END) or (isinstance(plan, WebhookPlan) and not plan.match):
+    arrived = row.remains is not None and row.remains.arrived
+    if (plan is None and row.step != END) or (isinstance(plan, WebhookPlan) and not plan.match and not arrived):
         return f"its step {row.step} is gone from the current version: resume it with the original one, or rerun it"
     return None
 
@@ -125,8 +137,8 @@ def _start_of(program: Program, row: TransactionRow) -> tuple[str, list[str]] | 
     """Where a transaction that no trigger began starts, and the steps whose data it has there."""
     born = born_at(row)
     plan = program.plans.get(born)
-    if not isinstance(plan, SplitPlan | GatherPlan):
-        return None
+    if not isinstance(plan, SplitPlan | GatherPlan | WebhookPlan | CallPlan | ScriptPlan):
+        return None  # The last three bring lists that `settings.split` parts.
     names = list(row.data)
     return plan.after, names[: names.index(born) + 1]
 
@@ -138,7 +150,8 @@ def _still_reached(state: State, row: TransactionRow, program: Program) -> dict[
     return {
         step: list(key)
         for step, key in row.remains.reached.items()
-        if step != row.step and _matching(before.get(step)) == _matching(program.plans.get(step))
+        if (step != row.step or row.remains.arrived)
+        and _matching(before.get(step)) == _matching(program.plans.get(step))
     }
 
 
@@ -166,7 +179,11 @@ def _go_on(
 
 def _as_redriven(verdict: Verdict) -> Verdict:
     match verdict:
-        case Accepted(hit=hit, transaction=transaction) | Resumed(hit=hit, transaction=transaction):
+        case (
+            Accepted(hit=hit, transaction=transaction)
+            | Resumed(hit=hit, transaction=transaction)
+            | Ignored(hit=hit, transaction=transaction)
+        ):
             return Redriven(hit, transaction)
         case Parked(hit=hit):
             return Redriven(hit, 0)

@@ -16,8 +16,9 @@ from protocol.events_redrive import RedriveAction
 from protocol.program import Program
 
 TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
-HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired"]
+HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired", "ignored"]
 CycleStatus = Literal["running", "stopping", "stopped"]
+Once = Literal["", "waiting", "running"]
 ReplyFate = Literal["none", "waiting", "sent", "gone", "deadline", "restart"]
 
 
@@ -49,12 +50,23 @@ class Pending(Struct, frozen=True, array_like=True, gc=False):
     request: Request | None
 
 
+class Parting(Struct, frozen=True, array_like=True, gc=False):
+    """Data that is being parted by the items of a list; how many have begun is the row's `split`."""
+
+    step: str
+    path: list[str]
+    without: list[str]
+    target: str
+
+
 class Remains(Struct, frozen=True, array_like=True, gc=False):
     """What a transaction had when it failed or was stopped, for one that resumes it."""
 
     reached: dict[str, list[str]]
     split: int
     pending: Pending | None
+    parting: Parting | None = None
+    arrived: bool = False
 
 
 class CycleRow(Struct, gc=False, array_like=True):
@@ -72,6 +84,10 @@ class CycleRow(Struct, gc=False, array_like=True):
     parked: int = 0
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
+    forms: dict[str, list[str]] = {}  # By webhook, older versions that match by other locations or types; one of each.
+    once: Once = ""  # An order to run once: it waits for its request, or runs it.
+    once_since: int = 0  # Transactions of that run have greater numbers.
+    succeeded: dict[str, int] = {}  # By step that mentions `last_success`: when the latest attempt that worked left.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):
@@ -126,6 +142,7 @@ class OpenCall(Struct, gc=False, array_like=True):
     failures: int = 0  # Attempts that failed and were followed by another.
     refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
     acted: bool = False  # Whether an attempt under its key may have taken effect.
+    at: int = 0  # When the latest attempt left.
 
 
 class TransactionRow(Struct, gc=False, array_like=True):
@@ -153,11 +170,17 @@ class TransactionRow(Struct, gc=False, array_like=True):
     phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+    earlier: list[str] = []  # Versions that it ran before it moved to the one it runs.
     trigger: int = 0  # The hit that its first pass began with; 0 for one that a split or a `wait_all` began.
     lineage: Lineage | None = None  # Of one that a redrive began.
     redriven: list[int] = []  # The transactions that redrove this one, the latest of them.
     remains: Remains | None = None
     pending: Pending | None = None  # Of the call that it was resumed at, until that is made.
+    seen: dict[str, str] = {}  # By webhook and location of a `newer_than`: its value in the last request given to it.
+    parting: Parting | None = None
+    arrived: bool = (
+        False  # Whether it is at a webhook whose request has come, which its script or its list keeps there.
+    )
 
 
 class IncidentRow(Struct, gc=False, array_like=True):

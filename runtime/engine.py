@@ -242,11 +242,11 @@ class Engine:
         """The outcome of a turn, taken from the state as it is now; it is told when the turn is durable."""
         if isinstance(verdict, Duplicate):
             hit = self.state.hit(verdict.hit)
-            if hit.wants_reply and not hit.parked and hit.status != "expired":
+            if hit.wants_reply and not hit.parked and hit.status not in ("expired", "ignored"):
                 if hit.reply is None and ticket is not None:
                     self._waiters.setdefault(hit.id, []).append(ticket)
                 return Outcome(verdict, hit.reply, hit.id if hit.reply is None else 0)
-            return Outcome(verdict, verdict_reply(self.state, first_verdict(self.state, hit), self.status_url))
+            return Outcome(verdict, verdict_reply(self.state, first_verdict(hit), self.status_url))
         waits = awaits_reply(self.state, verdict)
         if waits and ticket is not None:
             self._waiters.setdefault(waits, []).append(ticket)

@@ -6,11 +6,13 @@ first attempt made. Nothing waits in a slot: the parent's pass is a row until th
 
 from typing import TYPE_CHECKING
 
-from protocol.admission import Incoming, admit
+from protocol.admission import Incoming
 from protocol.answers import problem
 from protocol.events import CallIntended, Origin
-from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Hit, Resumed
+from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Resumed
+from protocol.program import Program
 from protocol.state import Reply
+from runtime.reception import hit_of
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -40,15 +42,17 @@ class Links:
         )
         try:
             program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
-            hit = admit(program, step, incoming)
+            program.webhook(step)
         except KeyError:
-            hit = problem(404, "No such webhook", f"there is no webhook {cycle}/{step}")
+            self._answer(origin, problem(404, "No such webhook", f"there is no webhook {cycle}/{step}"), 0, "")
+            return
+        self._engine.spawn(self._await, program, step, incoming, origin)
+
+    async def _await(self, program: Program, step: str, incoming: Incoming, origin: Origin) -> None:
+        hit = await hit_of(self._engine, program, step, incoming)
         if isinstance(hit, Reply):
             self._answer(origin, hit, 0, "")
             return
-        self._engine.spawn(self._await, hit, origin)
-
-    async def _await(self, hit: Hit, origin: Origin) -> None:
         outcome = await self._engine.order(hit).decided()
         if outcome.reply is None:
             return  # The target answers by a built reply, whose release goes to the parent by itself.

@@ -47,6 +47,7 @@ def transaction_view(
         "hash": row.definition_hash,
         "hold_until": instant(row.until),
         "matches_by": {step: hidden.key(step, key) for step, key in row.reached.items()},
+        "newest": {field: hidden.mark(field.partition(".")[0], mark) for field, mark in row.seen.items()},
         "steps": hidden.steps(row.data),
         "passes": [_pass_view(hit, again) for hit in sorted(hits, key=_pass_order)],
         "queue": row.queue,

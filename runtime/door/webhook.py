@@ -10,13 +10,14 @@ from typing import Literal
 import trio
 from msgspec import Struct, json, structs
 
-from protocol.admission import Incoming, admit, answer_within
+from protocol.admission import Incoming, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
 from protocol.inputs import Duplicate, Hit
 from protocol.state import Reply
 from runtime.door.door import Door, Route, not_ready
 from runtime.engine import Engine
 from runtime.metering import QuotaReached
+from runtime.reception import hit_of
 from runtime.ticket import Overloaded, Ticket
 
 Fate = Literal["sent", "gone"]
@@ -102,7 +103,7 @@ async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiti
     refusal = door.verified(program.webhook(route.step), route, request)
     if refusal is not None:
         return Answer(refusal)
-    admitted = admit(program, route.step, request)
+    admitted = await hit_of(engine, program, route.step, request, door.captures)
     if isinstance(admitted, Reply):
         return Answer(admitted)
     return await deliver(engine, admitted)

@@ -22,6 +22,7 @@ from protocol.inputs import (
     Recover,
     Redrive,
     ReplySettled,
+    RunOnce,
     Settle,
     Start,
     Stop,
@@ -93,6 +94,21 @@ def stopping() -> Story:
     return story
 
 
+def waiting() -> Story:
+    """A hold in a cycle that was stopped and waits for one request."""
+    story = halted()
+    story.put(RunOnce("orders", story.at))
+    return story
+
+
+def once() -> Story:
+    """A pass in progress of the one request that a stopped cycle took."""
+    story = Story(ORDER, started=False)
+    story.put(RunOnce("orders", story.at))
+    story.hit("placed", {"order": "A1"}, headers={"idempotency-key": "k1"})
+    return story
+
+
 STATES: dict[str, Callable[[], Story]] = {
     "running": running,
     "held": held,
@@ -103,6 +119,8 @@ STATES: dict[str, Callable[[], Story]] = {
     "unknown": unknown,
     "halted": halted,
     "stopping": stopping,
+    "waiting": waiting,
+    "once": once,
 }
 
 
@@ -162,6 +180,7 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "start": lambda story: Start("orders", story.at),
     "stop": lambda story: Stop("orders", story.at, "stop"),
     "finish": lambda story: Stop("orders", story.at, "finish"),
+    "run once": lambda story: RunOnce("orders", story.at),
     "order": lambda story: OrderRedrive("", story.at, "o1", "", "resume", "d", (story.only().id,)),
     "resume": lambda story: redriven(story, "resume", story.only().id),
     "rerun": lambda story: redriven(story, "rerun", story.only().id),
@@ -194,6 +213,7 @@ running   deploy_new    running   CycleDeployed
 running   start         running
 running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
+running   run_once      running
 running   order         running   RedriveOrdered
 running   resume        running
 running   rerun         running
@@ -224,6 +244,7 @@ held      deploy_new    held      CycleDeployed
 held      start         held
 held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
+held      run_once      held
 held      order         held      RedriveOrdered
 held      resume        held
 held      rerun         held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
@@ -256,6 +277,7 @@ queued    deploy_new    running   CycleDeployed
 queued    start         running
 queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
+queued    run_once      running
 queued    order         running   RedriveOrdered
 queued    resume        running
 queued    rerun         running
@@ -286,6 +308,7 @@ completed deploy_new    completed CycleDeployed
 completed start         completed
 completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
+completed run_once      completed
 completed order         completed RedriveOrdered
 completed resume        completed
 completed rerun         completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
@@ -316,6 +339,7 @@ failed    deploy_new    failed    CycleDeployed
 failed    start         failed
 failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
+failed    run_once      failed
 failed    order         failed    RedriveOrdered
 failed    resume        failed    HitAccepted HitRedriven TransactionResumed CallIntended
 failed    rerun         failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
@@ -346,6 +370,7 @@ stopped   deploy_new    stopped   CycleDeployed
 stopped   start         stopped   CycleStarted
 stopped   stop          stopped
 stopped   finish        stopped
+stopped   run_once      stopped   CycleOnce
 stopped   order         stopped   RedriveOrdered
 stopped   resume        stopped
 stopped   rerun         stopped
@@ -376,6 +401,7 @@ unknown   deploy_new    held      CycleDeployed
 unknown   start         held
 unknown   stop          held      CycleStopped
 unknown   finish        held      CycleStopping CycleStopped
+unknown   run_once      held
 unknown   order         held      RedriveOrdered
 unknown   resume        held
 unknown   rerun         held
@@ -406,6 +432,7 @@ halted    deploy_new    held      CycleDeployed
 halted    start         held      CycleStarted
 halted    stop          held
 halted    finish        held
+halted    run_once      held      CycleOnce
 halted    order         held      RedriveOrdered
 halted    resume        held
 halted    rerun         held
@@ -436,6 +463,69 @@ stopping  deploy_new    running   CycleDeployed
 stopping  start         running   CycleStarted
 stopping  stop          stopped   TransactionStopped CycleStopped
 stopping  finish        running
+stopping  run_once      running
+waiting   answer        held
+waiting   bad_answer    held
+waiting   failure       held
+waiting   other_attempt held
+waiting   other_pass    held
+waiting   other_step    held
+waiting   hold_due      held
+waiting   hold_early    held
+waiting   park_due      held
+waiting   continue      held
+waiting   deliver       held
+waiting   recover       held
+waiting   reply_sent    held
+waiting   resend        held
+waiting   done          held
+waiting   fail          held
+waiting   trigger       held      HitAccepted CycleOnceTaken TransactionStarted PassStarted StepCompleted CallIntended
+waiting   repeat        held      HitDuplicated
+waiting   other_body    held
+waiting   callback      held
+waiting   stray         held
+waiting   deploy_same   held
+waiting   deploy_new    held      CycleDeployed
+waiting   start         held      CycleStarted
+waiting   stop          held      CycleStopped
+waiting   finish        held      CycleStopped
+waiting   run_once      held
+waiting   order         held      RedriveOrdered
+waiting   resume        held
+waiting   rerun         held
+waiting   redeliver     held
+once      answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
+once      bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
+once      failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
+once      other_attempt running
+once      other_pass    running
+once      other_step    running
+once      hold_due      running
+once      hold_early    running
+once      park_due      running
+once      continue      running
+once      deliver       running
+once      recover       running   CallUnknown CallIntended
+once      reply_sent    running
+once      resend        running
+once      done          running
+once      fail          running
+once      trigger       running
+once      repeat        running   HitDuplicated
+once      other_body    running
+once      callback      running   HitAccepted HitParked
+once      stray         running   HitAccepted HitParked
+once      deploy_same   running
+once      deploy_new    running   CycleDeployed
+once      start         running   CycleStarted
+once      stop          stopped   TransactionStopped CycleStopped
+once      finish        running
+once      run_once      running
+once      order         running   RedriveOrdered
+once      resume        running
+once      rerun         running
+once      redeliver     running
 stopping  order         running   RedriveOrdered
 stopping  resume        running
 stopping  rerun         running

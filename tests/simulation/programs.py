@@ -126,7 +126,7 @@ def _link(_: Program, step: Step, seen: _Seen) -> list[str]:
 
 def _decide(_: Program, step: Step, seen: _Seen) -> list[str]:
     del seen
-    return [f"  {step.name}: {{decide: \"{TRIGGER}.id % {step.argument} != 0\", else: end}}"]
+    return [f'  {step.name}: {{decide: "{TRIGGER}.id % {step.argument} != 0", else: end}}']
 
 
 def _delay(_: Program, step: Step, seen: _Seen) -> list[str]:

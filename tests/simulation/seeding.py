@@ -27,7 +27,9 @@ def scheduler() -> Any:
         SeedingLostError: it does not have them.
     """
     found: Any = trio._core._run
-    if not isinstance(getattr(found, SWITCH, None), bool) or not isinstance(getattr(found, CHANCE, None), random.Random):
+    if not isinstance(getattr(found, SWITCH, None), bool) or not isinstance(
+        getattr(found, CHANCE, None), random.Random
+    ):
         raise SeedingLostError(
             f"trio {trio.__version__} has no {SWITCH} and {CHANCE} in trio._core._run: find out how its scheduler "
             "chooses among tasks that are ready, and seed that; without it no printed seed reproduces a run"

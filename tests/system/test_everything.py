@@ -97,7 +97,7 @@ def test_given_the_language_then_the_project_uses_all_of_it() -> None:
     assert not faults, [str(fault) for fault in faults]
     missing = all_features() - used_features(definitions)
     assert missing == NOT_USED, f"use in tests/projects/everything: {sorted(missing - NOT_USED)}"
-    assert "3 cycle(s), no faults" in command("check", str(PROJECT))
+    assert "4 cycle(s), no faults" in command("check", str(PROJECT))
 
 
 def test_given_a_lesser_project_then_the_features_it_leaves_out_are_seen() -> None:
@@ -210,6 +210,30 @@ def test_given_a_webhook_for_each_scheme_when_it_is_signed_so_then_it_opens(serv
         passed = httpx.post(url, content=body, headers=signed(scheme, body))
         assert (passed.status_code, passed.json()["status"]) == (202, "resumed"), scheme
     assert server.settled("doors")["completed"] == 1
+
+
+def test_given_a_batch_when_its_webhook_is_scripted_then_each_heavy_parcel_is_followed_by_itself(
+    server: Server,
+) -> None:
+    """Scripts around a webhook, `settings.split`, `capture` and `newer_than`."""
+    said = server.hit("batches-arrived", {"challenge": "c-1"})
+    assert (said.status_code, said.json()) == (200, {"challenge": "c-1"})
+    assert server.api("cycles/batches/capture/arrived")["status"] == "waiting"
+    batch = [{"id": 1, "weight": "0.5"}, {"id": 2, "weight": "1.50"}, {"id": 3, "weight": "2"}]
+    assert server.hit("batches-arrived", {"batch": batch}).status_code == 202
+    assert server.api("cycles/batches/capture/arrived")["fields"]["[parcels].weight"] == "text"
+    server.settled("batches", held=2)
+    moves = [("12:00", "Ghent", 200), ("11:00", "Lille", 202), ("12:00", "Bruges", 200)]
+    answers = [
+        (server.hit("batches-moved", {"id": 2, "at": f"2026-01-01T{at}:00Z", "place": place}), status)
+        for at, place, status in moves
+    ]
+    assert [answer.status_code for answer, _ in answers] == [status for _, status in answers]
+    assert [answers[0][0].json(), answers[2][0].json()] == [
+        {"place": "Ghent", "weight": "1.5"},
+        {"place": "Bruges", "weight": "1.5"},
+    ]
+    assert answers[1][0].json()["status"] == "ignored"
 
 
 def test_given_a_kill_while_an_order_runs_then_its_caller_gets_his_answer_and_the_replay_is_the_same(
