@@ -70,7 +70,9 @@ def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry"
     step = row.step
     turn.emit(WaitStarted(row.cycle, turn.at, row.id, step, until, reason))
     hit = turn.caller(row)
-    if hit is not None and hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
+    if hit is None or hit.origin is not None:
+        return  # A link has no deadline, and would be told the same by every attempt of its own.
+    if hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
         name = transaction_name(row.cycle, row.id)
         detail = f"the remote system of step {step} gave no good answer; the run goes on and tries again"
         tell(turn, row, hit, problem(502, "The run tries again later", detail, step=step, transaction=name))
