@@ -109,7 +109,7 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
-    row.rounds, row.pending, row.arrived = 0, None, False
+    row.rounds, row.pending, row.arrived, row.alone = 0, None, False, False
     _move(state, row, "running")
 
 
@@ -163,7 +163,7 @@ def _transaction_held(state: State, event: e.TransactionHeld, seq: int) -> None:
 
 def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.step, row.until = event.target, 0
+    row.step, row.until, row.alone = event.target, 0, True
     row.number += 1  # What runs from here is a pass of its own: its calls must not share keys with the one before.
     row.data.setdefault(event.step, {})  # A mark, so that a later request here drops what the exit ran.
     _move(state, row, "running")
@@ -174,7 +174,7 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
     row.remains = None if isinstance(event, e.TransactionCompleted) else remains_of(row, event)
     row.until, row.call, row.split, row.parting, row.pending = 0, None, 0, None, None
     row.arrived = False
-    if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
+    if isinstance(event, e.TransactionFailed) and row.hit and not row.alone and (hit := state.hit(row.hit)).branches:
         hit.failed_at = event.step
     end_hit(state, row)
     match event:
@@ -197,7 +197,7 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
     if len(parent.children) < CHILDREN_MAX:
         parent.children.append(transaction_name(event.cycle, seq))
     state.save(parent)
-    if parent.hit:
+    if parent.hit and not parent.alone:
         hit = state.hit(parent.hit)
         hit.branches = max(hit.branches, 1) + 1
         state.save(hit)
@@ -222,6 +222,7 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         phase=parent.phase,
         events=[seq, seq],
         earlier=list(parent.earlier),
+        alone=parent.alone,
     )
     _begin(state, child)
 

@@ -127,7 +127,7 @@ def hit_expired(state: State, event: e.HitExpired, _seq: int) -> None:
 
 def end_hit(state: State, row: TransactionRow) -> None:
     """The pass is over: its hit gives up what only a running pass needs, when no other shares it."""
-    if not row.hit:
+    if not row.hit or row.alone:
         return
     hit = state.hit(row.hit)
     if hit.branches:

@@ -181,6 +181,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     arrived: bool = (
         False  # Whether it is at a webhook whose request has come, which its script or its list keeps there.
     )
+    alone: bool = False  # Whether no request is behind the pass in progress, since a hold expired.
 
 
 class IncidentRow(Struct, gc=False, array_like=True):

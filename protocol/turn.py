@@ -82,8 +82,8 @@ class Turn:
         return self.state.program(row.definition_hash)
 
     def caller(self, row: TransactionRow) -> HitRow | None:
-        """The request that began the latest pass; None after a `wait_all`, which no request began."""
-        return self.state.hit(row.hit) if row.hit else None
+        """The request that began the latest pass; None after a `wait_all` or an expired hold, which no request began."""
+        return self.state.hit(row.hit) if row.hit and not row.alone else None
 
 
 def scope(state: State, row: TransactionRow) -> dict[str, Any]:
