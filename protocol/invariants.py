@@ -54,8 +54,9 @@ def broken(
     """
     for row in seen.transactions.values():
         yield from (f"{row.cycle}-{row.id} ({row.status} at {row.step}): {said}" for said in _transaction(row, ahead))
+    run = {row.hit for row in seen.transactions.values() if row.status == "running" or row.call is not None}
     for hit in seen.hits.values():
-        yield from (f"hit {hit.id} of {hit.cycle} ({hit.status}): {said}" for said in _hit(seen, hit))
+        yield from (f"hit {hit.id} of {hit.cycle} ({hit.status}): {said}" for said in _hit(seen, hit, run))
     for cycle in seen.cycles.values():
         yield from (f"cycle {cycle.name} ({cycle.status}): {said}" for said in _cycle(seen, cycle, ahead))
     yield from _filed(seen)
@@ -84,7 +85,7 @@ def _transaction(row: TransactionRow, ahead: Collection[int]) -> Iterator[str]:
         yield f"8: {len(row.queue)} hits wait behind it, of at most {QUEUE_MAX}"
 
 
-def _hit(seen: Picture, hit: HitRow) -> Iterator[str]:
+def _hit(seen: Picture, hit: HitRow, run: Collection[int]) -> Iterator[str]:
     row = seen.transactions.get(hit.transaction)
     match hit.status:
         case "new":
@@ -95,8 +96,8 @@ def _hit(seen: Picture, hit: HitRow) -> Iterator[str]:
         case "running":
             if row is None:
                 yield f"3: its transaction {hit.transaction} does not exist"
-            elif row.hit != hit.id or (row.status in FINAL and not hit.branches):
-                yield f"3: its transaction {hit.transaction} does not run it"
+            elif hit.id not in run:
+                yield f"3: neither its transaction {hit.transaction} nor a part of it runs it"
         case "parked" | "collected":
             if not hit.until:
                 yield "8: it is kept without end"

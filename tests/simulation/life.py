@@ -11,11 +11,12 @@ import trio
 from journal import JournalError
 from protocol.admission import Incoming, admit
 from protocol.inputs import Hit, Settle, Start, Stop
-from protocol.loading import Source, encode_definition, load_project
-from protocol.program import compile_program
+from protocol.loading import Source, encode_definition, load_project, version_name
+from protocol.memory import MemoryState
 from protocol.state import Reply
 from runtime.deploying import deploy
 from runtime.door.webhook import Answer, deliver
+from runtime.store import StoreError, digest
 from tests.journal.disk import PowerLossError
 from tests.simulation.model import Judge, Request
 from tests.simulation.partner import Breach, Partner
@@ -28,6 +29,9 @@ TRIES_MAX = 60  # Of one sender; processes come back sooner.
 QUIET_S = 600.0  # Between two looks at whether all is quiet; holds of hours end meanwhile.
 LOOKS = 30
 """Five hours: longer than any hold, and than all attempts at a step."""
+STUCK_S = 7 * 86400.0  # No run is meant to take so long.
+DEATHS = (PowerLossError, JournalError, StoreError)
+"""What a process ends by: its machine, its disk, or a store that can not be written when it starts."""
 Verb = Literal["stop", "finish", "start", "deploy", "crash"]
 
 
@@ -54,6 +58,7 @@ class Plan:
 
     Attributes:
         early: the partner calls back before the call that made him do so is answered.
+        crash_at: calls of ports at which the machine stops.
     """
 
     program: Program
@@ -61,6 +66,7 @@ class Plan:
     ordered: tuple[Ordered, ...] = ()
     newer: Program | None = None
     early: bool = False
+    crash_at: tuple[int, ...] = ()
 
 
 @dataclass
@@ -99,7 +105,8 @@ def plan_of(seed: int) -> Plan:
         newer = replace(program, version=2, steps=(*program.steps[:-1], replace(program.steps[-1])))
         ordered.append(Ordered(chance.uniform(0, 40), "deploy"))
     early = program.before_hold("call") and program.has("hold") and chance.random() < 0.3
-    return Plan(program, tuple(sent), tuple(ordered), newer, early)
+    crash_at = [chance.randint(1, chance.choice((100, 300, 300))) for _ in range(chance.choice((0, 1, 1, 2, 3, 6)))]
+    return Plan(program, tuple(sent), tuple(ordered), newer, early, tuple(crash_at))
 
 
 class Life:
@@ -130,6 +137,7 @@ class Life:
                     senders.start_soon(self._send, one)
                 for order in self.plan.ordered:
                     senders.start_soon(self._order, order)
+            self._senders = None
             await self._quiet()
             nursery.cancel_scope.cancel()
         return self.world.trace.hexdigest()
@@ -157,10 +165,12 @@ class Life:
             except BaseExceptionGroup as group:
                 if not self._died_of(group):
                     raise
-            except (PowerLossError, JournalError) as fault:
+            except DEATHS as fault:
                 self.world.note("died", type(fault).__name__)
             self.crashes += 1
-            self.running, self._up = None, trio.Event()
+            self.running = None
+            if self._up.is_set():  # Else senders wait for it still.
+                self._up = trio.Event()
             death: Death = self.world.death if self.world.down else "kill"
             self.world.saw(f"death by {death}" if self.world.down else "death by a failing disk")
             await trio.sleep(self.world.chance.choice((0.0, 0.5, 30.0)))
@@ -168,8 +178,8 @@ class Life:
 
     def _died_of(self, group: BaseExceptionGroup[BaseException]) -> bool:
         """Whether a process ended as processes may: by its machine or its disk, and by nothing else."""
-        _, rest = group.split((PowerLossError, JournalError, trio.Cancelled))
-        return rest is None and group.split((PowerLossError, JournalError))[0] is not None
+        _, rest = group.split((*DEATHS, trio.Cancelled))
+        return rest is None and group.split(DEATHS)[0] is not None
 
     async def up(self) -> Process:
         """Wait until a process runs."""
@@ -260,16 +270,15 @@ class Life:
         await engine.checkpointed()
         self._compare(running)
         programs = {_hash(one): one for one in (self.plan.program, self.plan.newer) if one is not None}
-        judge = Judge(engine.shadow, self.partner, programs, self.requests, lenient=self._lenient, saw=self.world.sometimes)
+        judge = Judge(
+            engine.shadow, self.partner, programs, self.requests, lenient=self._lenient, saw=self.world.sometimes
+        )
         judge.judge()
 
     def _compare(self, running: Process) -> None:
-        from protocol.memory import MemoryState
-        from runtime.store import digest
-
         engine = running.engine
         whole = MemoryState()
-        fold(engine.journal, whole)  # type: ignore[arg-type]
+        fold(engine.journal, whole)
         live = digest(engine.state.database)
         if not live == digest(engine.shadow) == digest(whole):
             raise Breach("5: the live state, the turns and the journal differ at the end")
@@ -277,12 +286,15 @@ class Life:
 
 def _hash(program: Program) -> str:
     definitions, _ = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(program.files)])
-    del compile_program, encode_definition
-    return str(len(definitions))
+    return version_name(encode_definition(definitions["main"]))
 
 
 def simulate(
-    seed: int, plan: Plan | None = None, *, crash_at: Sequence[int] = (), faulty: bool = True,
+    seed: int,
+    plan: Plan | None = None,
+    *,
+    crash_at: Sequence[int] = (),
+    faulty: bool = True,
     prepare: Callable[[World], None] = lambda _: None,
 ) -> Told:
     """Run a plan, or the one that the seed makes, in a world of that seed.
@@ -290,17 +302,20 @@ def simulate(
     Raises:
         Breach: a promise was broken; the message names the seed.
     """
-    world = World(seed, crash_at=crash_at, faulty=faulty)
+    plan = plan or plan_of(seed)
+    world = World(seed, crash_at=[*plan.crash_at, *crash_at], faulty=faulty)
     prepare(world)
     life: list[Life] = []
 
     async def main() -> tuple[str, float]:
-        life.append(Life(plan or plan_of(seed), world))
-        return await life[0].live(), trio.current_time()
+        life.append(Life(plan, world))
+        with trio.move_on_after(STUCK_S):
+            return await life[0].live(), trio.current_time()
+        raise Breach("3: something waits for ever: no sender is answered, or no process starts")
 
     try:
         trace, seconds = run_seeded(seed, main)
     except BaseException as fault:
-        fault.add_note(f"seed {seed}, crash at {sorted(crash_at)}")
+        fault.add_note(f"seed {seed}, crash at {sorted({*plan.crash_at, *crash_at})}")
         raise
     return Told(seed, trace, world.calls, seconds, life[0].crashes, world.faults, world.sometimes)

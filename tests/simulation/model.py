@@ -158,7 +158,8 @@ class Judge:
         """Whether nothing ever waited for it, as far as the model can tell."""
         if self.lenient:
             return True
-        rows = [row for row in self.state.transactions.values() if row.trigger and self._id(row) == request.id]
+        rows = [row for row in self.state.transactions.values() if row.cycle == "main" and row.trigger]
+        rows = [row for row in rows if self._id(row) == request.id]
         return request.step == BACK and not any(BACK in row.reached for row in rows)
 
     def _ran(self, request: Request, hit: HitRow) -> None:

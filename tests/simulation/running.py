@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from journal import LOCAL_PARTITION, JournalError, JournalOptions, LocalLog
+from journal import LOCAL_PARTITION, JournalError, JournalOptions, LocalLog, LogReader
 from protocol.events import AnyEvent, decode_events
 from protocol.evolve import evolve
 from protocol.inputs import Continue, Input, Recover
@@ -37,7 +37,7 @@ PROJECT = Path(__file__).parent / "project"
 LOOKED_AT = 0.15  # The part of releases for which a power loss is tried at once.
 
 
-def fold(log: LocalLog, state: MemoryState) -> int:
+def fold(log: LogReader, state: MemoryState) -> int:
     """Fold everything that a journal has; returns the next sequence number. Sequence numbers must be dense."""
     following = 0
     for frame in log.read(LOCAL_PARTITION):
@@ -112,7 +112,9 @@ class WatchedEngine(Engine):
     def _release(self, *arguments: Any) -> None:
         upto = self._turned.popleft()
         if upto > self.journal.next_seq:
-            raise Breach(f"1: what event {upto - 1} caused leaves, and the journal is durable up to {self.journal.next_seq}")
+            raise Breach(
+                f"1: what event {upto - 1} caused leaves, and the journal is durable up to {self.journal.next_seq}"
+            )
         if self._world.chance.random() < LOOKED_AT and upto > worst(self._world):
             raise Breach(f"1: what event {upto - 1} caused leaves, and a power loss now would undo it")
         super()._release(*arguments)
@@ -142,9 +144,7 @@ class Process:
 
 
 @asynccontextmanager
-async def process(
-    world: World, program: Program, partner: Partner, struck: dict[str, int]
-) -> AsyncGenerator[Process]:
+async def process(world: World, program: Program, partner: Partner, struck: dict[str, int]) -> AsyncGenerator[Process]:
     """A server on what the world has, until the block or the machine ends.
 
     Raises:

@@ -147,7 +147,7 @@ class SimulatedDisk(Disk):
             return "power"  # Torn: what was written so far is left to chance, sector by sector.
         if name in WRITES and world.fault("short write", 0.02):
             return "short"
-        if name in ("write_durable", "sync", "write") and world.fault(f"EIO on {name}", 0.0004):
+        if name in ("write_durable", "sync", "write") and world.fault(f"EIO on {name}", 0.001):
             raise OSError(errno.EIO, "the disk broke")
         if name == "allocate" and world.fault("ENOSPC", 0.15):
             raise OSError(errno.ENOSPC, "the disk is full")
