@@ -82,7 +82,7 @@ class Turn:
         return self.state.program(row.definition_hash)
 
     def caller(self, row: TransactionRow) -> HitRow | None:
-        """The request that began the latest pass; None after a `wait_all` or an expired hold, which no request began."""
+        """The request that began the latest pass; None when none did, after a `wait_all` or an expired hold."""
         return self.state.hit(row.hit) if row.hit and not row.alone else None
 
 

@@ -122,6 +122,10 @@ class Disk:
         left.durable_names = dict(left.names)
         return left
 
+    def break_lock(self) -> None:
+        """Locks hold nobody out, as after their file was deleted."""
+        self._locked.clear()
+
     def content(self, name: str) -> bytearray:
         """The bytes of a file in the journal's folder, to be damaged."""
         return self.names[str(FOLDER / name)].cache

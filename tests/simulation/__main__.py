@@ -1,5 +1,10 @@
-import sys, time, traceback, collections
+import collections
+import sys
+import time
+import traceback
+
 import structlog
+
 from tests.simulation.life import simulate
 from tests.simulation.partner import Breach
 

@@ -3,13 +3,16 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import trio
 
-from journal import JournalError
+from journal import LOCAL_PARTITION, JournalDamaged, JournalError, LocalLog
 from protocol.admission import Incoming, admit
+from protocol.events import WriterStarted, decode_events, encode_event
 from protocol.inputs import Hit, Settle, Start, Stop
 from protocol.loading import Source, encode_definition, load_project, version_name
 from protocol.memory import MemoryState
@@ -17,11 +20,11 @@ from protocol.state import Reply
 from runtime.deploying import deploy
 from runtime.door.webhook import Answer, deliver
 from runtime.store import StoreError, digest
-from tests.journal.disk import PowerLossError
+from tests.journal.disk import FOLDER, PowerLossError
 from tests.simulation.model import Judge, Request
 from tests.simulation.partner import Breach, Partner
 from tests.simulation.programs import BACK, TRIGGER, Program, generate
-from tests.simulation.running import Process, fold, process
+from tests.simulation.running import SEGMENT, Process, fold, process
 from tests.simulation.seeding import run_seeded
 from tests.simulation.world import Death, World
 
@@ -32,7 +35,7 @@ LOOKS = 30
 STUCK_S = 7 * 86400.0  # No run is meant to take so long.
 DEATHS = (PowerLossError, JournalError, StoreError)
 """What a process ends by: its machine, its disk, or a store that can not be written when it starts."""
-Verb = Literal["stop", "finish", "start", "deploy", "crash"]
+Verb = Literal["stop", "finish", "start", "deploy", "rival"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Life:
     """A run in progress."""
 
     def __init__(self, plan: Plan, world: World) -> None:
-        self.plan = plan
+        self.plan = plan = deepcopy(plan)  # Its requests note what they are told.
         self.world = world
         self.partner = Partner()
         self.program = plan.program
@@ -124,6 +127,8 @@ class Life:
         self._struck: dict[str, int] = {}
         self._lenient = any(one.verb == "stop" for one in plan.ordered)
         self._senders: trio.Nursery | None = None
+        self._rivals: set[int] = set()
+        self.state = MemoryState()
         if plan.early:
             self.partner.on_effect = self._call_back
 
@@ -131,16 +136,35 @@ class Life:
         """Carry the plan out; returns the digest of everything that happened."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._machine)
+            self._senders = nursery
             async with trio.open_nursery() as senders:
-                self._senders = senders
                 for one in self.plan.sent:
                     senders.start_soon(self._send, one)
                 for order in self.plan.ordered:
                     senders.start_soon(self._order, order)
-            self._senders = None
             await self._quiet()
             nursery.cancel_scope.cancel()
+        self._open_again()
         return self.world.trace.hexdigest()
+
+    def _open_again(self) -> None:
+        """What was closed in order is found as it was; what a rival wrote is there as well."""
+        state = MemoryState()
+        with LocalLog.open(FOLDER, SEGMENT, storage=self.world.disk.copy()) as log:
+            self.world.saw(f"recovery: {log.recovery.reason}")
+            fold(log, state)
+            epochs = {
+                event.epoch
+                for frame in log.read(LOCAL_PARTITION)
+                for event in decode_events(frame.payload)
+                if isinstance(event, WriterStarted)
+            }
+        if digest(state) != digest(self.state):
+            raise Breach("5: the journal that was closed in order gives another state")
+        if not self._rivals <= epochs:
+            raise Breach(
+                f"7: what the owners of the epochs {self._rivals - epochs} wrote was written over by an older one"
+            )
 
     def _call_back(self, body: dict[str, object]) -> None:
         """The partner is fast: his callback may come before his answer."""
@@ -165,6 +189,8 @@ class Life:
             except BaseExceptionGroup as group:
                 if not self._died_of(group):
                     raise
+            except JournalDamaged as fault:
+                raise Breach(f"7: the journal can not be opened: {fault}") from fault
             except DEATHS as fault:
                 self.world.note("died", type(fault).__name__)
             self.crashes += 1
@@ -246,34 +272,51 @@ class Life:
                     self.program = self.plan.newer
                     sources = [Source(f"{at}.cycle.yaml", text) for at, text in enumerate(self.program.files)]
                     await deploy(engine, load_project(sources)[0], self.world.entropy)
-                case "crash":
-                    self.world.crash_at.add(self.world.calls + 1)
+                case "rival":
+                    with suppress(PowerLossError):  # The machine stops under both.
+                        self._take_over()
             self.world.saw(f"order {order.verb}")
+
+    def _take_over(self) -> None:
+        """Another process gets past the lock and becomes the owner; the one that was must notice before it writes."""
+        disk = self.world.disk
+        disk.break_lock()
+        rival = LocalLog.open(FOLDER, SEGMENT, storage=disk)
+        owner = rival.own(LOCAL_PARTITION)
+        owner.append([[encode_event(WriterStarted("", self.world.clock(), owner.epoch, "rival", 1))]], at=0)
+        self._rivals.add(owner.epoch)
+        disk.break_lock()
 
     # ------------------------------------------------------------------ the end
 
     async def _quiet(self) -> None:
-        """No more faults: whatever is owed is done, then everything is compared."""
+        """No more faults but planned crashes: whatever is owed is done, then everything is compared."""
         self.world.calm = True
-        running = await self.up()
         for _ in range(LOOKS):
             running = await self.up()
-            engine = running.engine
-            for cycle in engine.shadow.cycles.values():
-                if cycle.status == "stopped":
-                    await engine.order(Start(cycle.name, self.world.clock())).decided()
-            unknown = [row for row in engine.shadow.transactions.values() if row.call is not None and row.call.unknown]
-            for row in unknown:
-                self.world.saw("a person settled a call")
-                await engine.order(Settle(row.cycle, self.world.clock(), row.id, "resend")).decided()
+            with running.connection():
+                await self._tidy(running)
             await trio.sleep(QUIET_S)
+        self.world.crash_at.clear()
+        running = await self.up()
+        engine = running.engine
         await engine.checkpointed()
         self._compare(running)
         programs = {_hash(one): one for one in (self.plan.program, self.plan.newer) if one is not None}
-        judge = Judge(
-            engine.shadow, self.partner, programs, self.requests, lenient=self._lenient, saw=self.world.sometimes
-        )
+        judge = Judge(engine.shadow, self.partner, programs, self.requests, self._lenient, self.world.sometimes)
         judge.judge()
+        self.state = engine.shadow
+
+    async def _tidy(self, running: Process) -> None:
+        """What an operator does: start what stands still, and say what becomes of calls that nobody knows of."""
+        engine = running.engine
+        for cycle in list(engine.shadow.cycles.values()):
+            if cycle.status == "stopped":
+                await engine.order(Start(cycle.name, self.world.clock())).decided()
+        rows = engine.shadow.transactions.values()
+        for row in [row for row in rows if row.call is not None and row.call.unknown]:
+            self.world.saw("a person settled a call")
+            await engine.order(Settle(row.cycle, self.world.clock(), row.id, "resend")).decided()
 
     def _compare(self, running: Process) -> None:
         engine = running.engine

@@ -97,7 +97,7 @@ class World:
         self.calls += 1
         self.ports[name] += 1
         self.note(name, self.calls)
-        if self.calls not in self.crash_at or self.calm:
+        if self.calls not in self.crash_at:
             return False
         self.crash_at.discard(self.calls)
         self.death = self.chance.choice(("kill", "power"))
