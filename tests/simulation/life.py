@@ -14,7 +14,7 @@ from journal import LOCAL_PARTITION, JournalDamaged, JournalError, LocalLog
 from protocol.admission import Incoming, admit
 from protocol.events import WriterStarted, decode_events, encode_event
 from protocol.inputs import Hit, Settle, Start, Stop
-from protocol.loading import Source, encode_definition, load_project, version_name
+from protocol.loading import encode_definition, version_name
 from protocol.memory import MemoryState
 from protocol.state import Reply
 from runtime.deploying import deploy
@@ -24,7 +24,7 @@ from tests.journal.disk import FOLDER, PowerLossError
 from tests.simulation.model import Judge, Request
 from tests.simulation.partner import Breach, Partner
 from tests.simulation.programs import BACK, TRIGGER, Program, generate
-from tests.simulation.running import SEGMENT, Process, fold, process
+from tests.simulation.running import SEGMENT, Process, definitions_of, fold, process
 from tests.simulation.seeding import run_seeded
 from tests.simulation.world import Death, World
 
@@ -32,6 +32,7 @@ TRIES_MAX = 60  # Of one sender; processes come back sooner.
 QUIET_S = 600.0  # Between two looks at whether all is quiet; holds of hours end meanwhile.
 LOOKS = 30
 """Five hours: longer than any hold, and than all attempts at a step."""
+STORED_S = 60.0  # For the last checkpoint.
 STUCK_S = 7 * 86400.0  # No run is meant to take so long.
 DEATHS = (PowerLossError, JournalError, StoreError)
 """What a process ends by: its machine, its disk, or a store that can not be written when it starts."""
@@ -270,8 +271,7 @@ class Life:
                 case "deploy":
                     assert self.plan.newer is not None, "there is something to deploy"
                     self.program = self.plan.newer
-                    sources = [Source(f"{at}.cycle.yaml", text) for at, text in enumerate(self.program.files)]
-                    await deploy(engine, load_project(sources)[0], self.world.entropy)
+                    await deploy(engine, definitions_of(self.program), self.world.entropy)
                 case "rival":
                     with suppress(PowerLossError):  # The machine stops under both.
                         self._take_over()
@@ -300,7 +300,10 @@ class Life:
         self.world.crash_at.clear()
         running = await self.up()
         engine = running.engine
-        await engine.checkpointed()
+        with trio.move_on_after(STORED_S) as scope:
+            await engine.checkpointed()
+        if scope.cancelled_caught:
+            raise Breach(f"5: the store reaches {engine.checkpoints.applied} of {engine.next_seq - 1} events")
         self._compare(running)
         programs = {_hash(one): one for one in (self.plan.program, self.plan.newer) if one is not None}
         judge = Judge(engine.shadow, self.partner, programs, self.requests, self._lenient, self.world.sometimes)
@@ -328,8 +331,7 @@ class Life:
 
 
 def _hash(program: Program) -> str:
-    definitions, _ = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(program.files)])
-    return version_name(encode_definition(definitions["main"]))
+    return version_name(encode_definition(definitions_of(program)["main"]))
 
 
 def simulate(

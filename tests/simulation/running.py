@@ -7,12 +7,14 @@ whose rows are compared with the live ones. What is released is checked against 
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from journal import LOCAL_PARTITION, JournalError, JournalOptions, LocalLog, LogReader
+from protocol.definition import Definition
 from protocol.events import AnyEvent, decode_events
 from protocol.evolve import evolve
 from protocol.inputs import Continue, Input, Recover
@@ -35,6 +37,14 @@ SEGMENT = JournalOptions(segment_bytes=64 * 1024)
 SETTINGS = Settings(mailbox_items_max=64)
 PROJECT = Path(__file__).parent / "project"
 LOOKED_AT = 0.15  # The part of releases for which a power loss is tried at once.
+
+
+@cache
+def definitions_of(program: Program) -> dict[str, Definition]:
+    """The cycles of a program, read from its files."""
+    definitions, faults = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(program.files)])
+    assert not faults, [str(fault) for fault in faults]
+    return definitions
 
 
 def fold(log: LogReader, state: MemoryState) -> int:
@@ -110,7 +120,7 @@ class WatchedEngine(Engine):
             raise Breach(f"5: the live row is {live}, and folding the bytes gives {folded}")
 
     def _release(self, *arguments: Any) -> None:
-        upto = self._turned.popleft()
+        upto = self._turned.popleft() if self._turned else self.next_seq  # It leaves in the turn itself.
         if upto > self.journal.next_seq:
             raise Breach(
                 f"1: what event {upto - 1} caused leaves, and the journal is durable up to {self.journal.next_seq}"
@@ -152,8 +162,6 @@ async def process(world: World, program: Program, partner: Partner, struck: dict
         JournalError: the disk failed, so the process ends.
         Breach: a rule was broken.
     """
-    definitions, faults = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(program.files)])
-    assert not faults, [str(fault) for fault in faults]
     log = LocalLog.open(FOLDER, SEGMENT, storage=world.disk)
     world.saw(f"recovery: {log.recovery.reason}")
     ownership = log.own(LOCAL_PARTITION)
@@ -173,12 +181,9 @@ async def process(world: World, program: Program, partner: Partner, struck: dict
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
-            await deploy(engine, definitions, world.entropy)
+            await deploy(engine, definitions_of(program), world.entropy)
             nursery.start_soon(_spares, log)
             yield running
-            await engine.checkpointed()
-            compare(store, engine.shadow, "the live state")
-            nursery.cancel_scope.cancel()
     finally:
         running.end()
         if not world.down:
