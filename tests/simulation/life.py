@@ -36,6 +36,8 @@ STORED_S = 60.0  # For the last checkpoint.
 STUCK_S = 7 * 86400.0  # No run is meant to take so long.
 DEATHS = (PowerLossError, JournalError, StoreError)
 """What a process ends by: its machine, its disk, or a store that can not be written when it starts."""
+TELLING = ("disk.write_durable", "store.write", "store.written", "network.send", "network.effect", "network.answer")
+"""Ports around which most can go wrong: what is durable, what the store has, what happened outside."""
 Verb = Literal["stop", "finish", "start", "deploy", "rival"]
 
 
@@ -63,6 +65,7 @@ class Plan:
     Attributes:
         early: the partner calls back before the call that made him do so is answered.
         crash_at: calls of ports at which the machine stops.
+        crash_on: the same, by the name of a port.
     """
 
     program: Program
@@ -71,6 +74,7 @@ class Plan:
     newer: Program | None = None
     early: bool = False
     crash_at: tuple[int, ...] = ()
+    crash_on: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass
@@ -90,16 +94,17 @@ def plan_of(seed: int) -> Plan:
     """A plan made at random."""
     chance = random.Random(f"plan {seed}")
     program = generate(chance)
+    pad = chance.choice((0, 0, 0, 6000))  # Enough to fill a segment.
     sent: list[Sent] = []
     for number in range(1, chance.randint(2, 7)):
         at = chance.uniform(0, 30)
         items = [chance.randint(1, 3) * 10 + one for one in range(chance.randint(0, 3))]
         key = f"t{number}"
-        sent.append(Sent(at, Request(TRIGGER, number, items=items, key=key), chance.random() < 0.1))
+        sent.append(Sent(at, Request(TRIGGER, number, items=items, key=key, pad=pad), chance.random() < 0.1))
         if program.has("hold"):
             for back in range(chance.choice((0, 1, 1, 1, 2, 3))):
                 when = max(0.0, at + chance.uniform(-3, 60) * chance.choice((0.02, 1, 40)))
-                sent.append(Sent(when, Request(BACK, number, 100 * number + back, key=f"b{number}.{back}")))
+                sent.append(Sent(when, Request(BACK, number, 100 * number + back, key=f"b{number}.{back}", pad=pad)))
     ordered: list[Ordered] = []
     if chance.random() < 0.25:
         at = chance.uniform(0, 40)
@@ -109,8 +114,9 @@ def plan_of(seed: int) -> Plan:
         newer = replace(program, version=2, steps=(*program.steps[:-1], replace(program.steps[-1])))
         ordered.append(Ordered(chance.uniform(0, 40), "deploy"))
     early = program.before_hold("call") and program.has("hold") and chance.random() < 0.3
-    crash_at = [chance.randint(1, chance.choice((100, 300, 300))) for _ in range(chance.choice((0, 1, 1, 2, 3, 6)))]
-    return Plan(program, tuple(sent), tuple(ordered), newer, early, tuple(crash_at))
+    crash_at = [chance.randint(1, chance.choice((100, 300, 300))) for _ in range(chance.choice((0, 1, 1, 2, 5)))]
+    crash_on = [(chance.choice(TELLING), chance.randint(2, 20)) for _ in range(chance.choice((0, 0, 1, 3)))]
+    return Plan(program, tuple(sent), tuple(ordered), newer, early, tuple(crash_at), tuple(crash_on))
 
 
 class Life:
@@ -298,6 +304,7 @@ class Life:
                 await self._tidy(running)
             await trio.sleep(QUIET_S)
         self.world.crash_at.clear()
+        self.world.crash_on.clear()
         running = await self.up()
         engine = running.engine
         with trio.move_on_after(STORED_S) as scope:
@@ -349,6 +356,7 @@ def simulate(
     """
     plan = plan or plan_of(seed)
     world = World(seed, crash_at=[*plan.crash_at, *crash_at], faulty=faulty)
+    world.crash_on.update(plan.crash_on)
     prepare(world)
     life: list[Life] = []
 

@@ -26,6 +26,7 @@ class Request:
     n: int = 0
     items: list[int] = field(default_factory=list)
     key: str = ""
+    pad: int = 0
     answers: list[Reply] = field(default_factory=list)
     tries: int = 0
 
@@ -34,12 +35,13 @@ class Request:
         """The same at every try."""
         fields: dict[str, Any] = {"id": self.id}
         fields |= {"items": self.items} if self.step == TRIGGER else {"n": self.n}
+        fields |= {"pad": "x" * self.pad} if self.pad else {}
         return msgspec.json.encode(fields)
 
     @property
     def accepted(self) -> bool:
         """Whether he was told that the request is ours now."""
-        return any(reply.status < 300 or reply.status >= 500 for reply in self.answers)
+        return any(reply.status < 300 or reply.status in (500, 502, 504) for reply in self.answers)
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Outcome:
     effects: list[str] = field(default_factory=list)
     said: list[bytes] = field(default_factory=list)
     gathered: int = 0
+    fails: bool = False
 
 
 def walk(steps: tuple[Step, ...], given: Request, n: int, item: int | None = None) -> Outcome:
@@ -66,6 +69,9 @@ def walk(steps: tuple[Step, ...], given: Request, n: int, item: int | None = Non
                 done.effects.append(effect({"item": None, **body}))
             case "respond":
                 done.said.append(msgspec.json.encode(body))
+            case "refuse" if not step.argument:
+                done.ends, done.fails = "failed", True
+                return done
             case "decide" if given.id % step.argument == 0:
                 return done
             case "hold":
@@ -77,6 +83,7 @@ def walk(steps: tuple[Step, ...], given: Request, n: int, item: int | None = Non
                     done.effects += part.effects
                     done.said += part.said
                     done.gathered += part.gathered
+                    done.fails |= part.fails
                 return done
             case "wait_all":
                 done.gathered = 1
@@ -201,8 +208,10 @@ class Judge:
         for reply in request.answers:
             if reply.status == 201 and reply.body not in outcome.said:
                 raise Breach(f"{request.key} was answered with {reply.body!r}, and its pass says {outcome.said}")
-            if reply.status in (204, 500) and outcome.said and not self.lenient:
-                raise Breach(f"{request.key} was answered with {reply.status}, and its pass says {outcome.said}")
+            if reply.status == 204 and (outcome.said or outcome.fails) and not self.lenient:
+                raise Breach(f"{request.key} was answered with 204, and its pass says {outcome.said}")
+            if reply.status == 500 and not outcome.fails:
+                raise Breach(f"{request.key} was answered with 500, and nothing of its pass fails")
 
     def _effects(self, must: Counter[str], may: Counter[str], gathered: int) -> None:
         counted = 0

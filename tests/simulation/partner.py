@@ -91,6 +91,8 @@ class SimulatedNetwork:
         await trio.sleep(world.chance.choice((0.001, 0.02, 0.3)))
         if self._strikes(key, "dropped before the effect", 0.05):
             return CallFailure("connect", "connection refused")
+        if call.request.url.endswith("/refuse"):
+            return CallAnswer(422, {}, b"")
         if self._strikes(key, "429 with Retry-After", 0.04):
             return CallAnswer(429, {"retry-after": "3"}, b"")
         if self._strikes(key, "503 with Retry-After", 0.03):

@@ -120,6 +120,11 @@ def _call(_: Program, step: Step, seen: _Seen) -> list[str]:
     return [f"  {step.name}:", "    post: partner", "    path: /do", f"    body: {seen.body(step.name)}", *safe]
 
 
+def _refuse(_: Program, step: Step, seen: _Seen) -> list[str]:
+    policy = "ignore" if step.argument else "stop_transaction"
+    return [*_call(_, Step("call", step.name), seen)[:-2], "    path: /refuse", f"    on_error: {policy}"]
+
+
 def _link(_: Program, step: Step, seen: _Seen) -> list[str]:
     return [f"  {step.name}:", "    post: shop", f'    url: "cycle:{CHILD}/given"', f"    body: {seen.body(step.name)}"]
 
@@ -169,6 +174,7 @@ def _wait_all(_: Program, step: Step, seen: _Seen) -> list[str]:
 
 WRITERS: dict[str, Callable[[Program, Step, _Seen], list[str]]] = {
     "call": _call,
+    "refuse": _refuse,
     "link": _link,
     "decide": _decide,
     "delay": _delay,
@@ -178,7 +184,7 @@ WRITERS: dict[str, Callable[[Program, Step, _Seen], list[str]]] = {
     "split": _split,
     "wait_all": _wait_all,
 }
-PLAIN = ("call", "call", "script", "delay", "decide", "respond", "link")
+PLAIN = ("call", "call", "call", "call", "script", "delay", "script", "delay", "decide", "respond", "link", "refuse")
 
 
 def program(*kinds: str | tuple[str, int], **settings: int) -> Program:
@@ -212,6 +218,8 @@ def _plain(chance: random.Random) -> str | tuple[str, int]:
     match kind:
         case "call":
             return kind, int(chance.random() < 0.2)
+        case "refuse":
+            return kind, chance.choice((0, 1))
         case "delay":
             return kind, chance.choice((1, 20, 900))
         case "decide":

@@ -40,6 +40,7 @@ class World:
         calm: no more faults, so that what is owed can be done.
         ports: how often each port was called.
         crash_at: numbers of calls at which the machine stops.
+        crash_on: the same by the name of a port and the number of its call.
         faults: how often each fault was injected.
         sometimes: what happened at all, and how often.
     """
@@ -53,6 +54,7 @@ class World:
         self.ports: Counter[str] = Counter()
         self.calls = 0
         self.crash_at = set(crash_at)
+        self.crash_on: set[tuple[str, int]] = set()
         self.death: Death = "power"
         self.faults: Counter[str] = Counter()
         self.sometimes: Counter[str] = Counter()
@@ -97,10 +99,10 @@ class World:
         self.calls += 1
         self.ports[name] += 1
         self.note(name, self.calls)
-        if self.calls not in self.crash_at:
+        if self.calls not in self.crash_at and (name, self.ports[name]) not in self.crash_on:
             return False
         self.crash_at.discard(self.calls)
-        self.death = self.chance.choice(("kill", "power"))
+        self.death = self.chance.choice(("kill", "power", "power"))
         self.saw(f"crash at {name} by {self.death}")
         return True
 
