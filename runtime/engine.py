@@ -55,7 +55,7 @@ from protocol.state import HitRow, TransactionRow, transaction_name
 from protocol.verdicts import first_verdict, verdict_reply
 from runtime.checkpoints import Checkpoints
 from runtime.clock import Clock
-from runtime.committer import Appender, Committer
+from runtime.committer import BATCH_BYTES_MAX, Appender, Committer
 from runtime.config import Settings
 from runtime.links import Links
 from runtime.metering import Meter
@@ -67,6 +67,7 @@ from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
 from runtime.timers import Timers
 
+SEGMENT_BATCHES = 8  # A batch is at most such a part of a segment, half of which is all that one commit may take.
 TURNS_AT_ONCE = 64  # Between two looks at the rest of the loop: about 10 ms of turns.
 CHECKPOINT_ROWS_MAX = 4000  # Rows taken at once when replaying; taking one costs about a microsecond.
 REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
@@ -83,7 +84,7 @@ class Engine:
         self.state = state
         self.clock = clock
         self.settings = settings
-        self.committer = Committer(appender, clock)
+        self.committer = Committer(appender, clock, min(BATCH_BYTES_MAX, settings.segment_bytes // SEGMENT_BATCHES))
         self.checkpoints = Checkpoints(state, self.committer, lambda: self.next_seq - 1)
         self.timers = Timers(state, clock, self.post, backlog=lambda: len(self._inbox))
         self.meter = Meter(state, clock, settings.quota.tasks_per_month)

@@ -34,7 +34,7 @@ from tests.simulation.programs import Program
 from tests.simulation.world import SimulatedAppender, SimulatedStore, World
 
 SEGMENT = JournalOptions(segment_bytes=64 * 1024)
-SETTINGS = Settings(mailbox_items_max=64)
+SETTINGS = Settings(mailbox_items_max=64, segment_bytes=SEGMENT.segment_bytes)
 PROJECT = Path(__file__).parent / "project"
 LOOKED_AT = 0.15  # The part of releases for which a power loss is tried at once.
 
