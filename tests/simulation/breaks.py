@@ -13,8 +13,10 @@ from journal import recovery
 from journal import writer as journal_writer
 from journal.appender import Appender
 from journal.segment import HEADER_SIZE
+from journal.storage import write_fully
 from protocol import evolve as folding
 from protocol import fold_hits, transaction
+from protocol.calls import idempotency_key
 from protocol.events import HitAccepted
 from runtime.committer import Committer
 from runtime.engine import Engine
@@ -35,7 +37,7 @@ def _every(number: int) -> Callable[[], bool]:
 @contextmanager
 def skipped_sync() -> Generator[None]:
     """One commit in five is written and not made durable."""
-    now, write = _every(5), journal_writer.write_fully
+    now, write = _every(5), write_fully
 
     def written(storage: Any, handle: int, buffers: Any, offset: int, *, durable: bool) -> None:
         write(storage, handle, buffers, offset, durable=durable and not now())
@@ -63,7 +65,7 @@ def early_reply() -> Generator[None]:
 @contextmanager
 def dropped_parked_hit() -> Generator[None]:
     """A hold does not look for hits that came before it."""
-    with mock.patch.object(transaction, "take_parked", lambda *_: None):
+    with mock.patch.object(transaction, "take_parked", return_value=None):
         yield
 
 
@@ -78,10 +80,9 @@ def forgotten_timer() -> Generator[None]:
 @contextmanager
 def reused_key() -> Generator[None]:
     """The key of a call does not say which pass it is in."""
-    key = transaction.idempotency_key
 
     def shorter(row: Any, step: str) -> str:
-        return key(row, step).rpartition(".")[0]
+        return idempotency_key(row, step).rpartition(".")[0]
 
     with mock.patch.object(transaction, "idempotency_key", shorter):
         yield
@@ -90,7 +91,7 @@ def reused_key() -> Generator[None]:
 @contextmanager
 def stale_epoch() -> Generator[None]:
     """An owner does not look whether he still is."""
-    with mock.patch.object(Appender, "_check_manifest", lambda *_: None):
+    with mock.patch.object(Appender, "_check_manifest", return_value=None):
         yield
 
 
@@ -112,7 +113,7 @@ def cut_in_the_middle() -> Generator[None]:
 @contextmanager
 def skipped_folder_sync() -> Generator[None]:
     """Names of files are not made durable."""
-    with mock.patch.object(SimulatedDisk, "sync_folder", lambda *_: None):
+    with mock.patch.object(SimulatedDisk, "sync_folder", return_value=None):
         yield
 
 
@@ -139,7 +140,7 @@ def lost_dedupe_entry() -> Generator[None]:
         if event.delivery and now():
             state.unfile("delivery", (event.cycle, event.step, event.delivery), seq)
 
-    with mock.patch.dict(folding._HANDLERS, {HitAccepted: forgetful}):
+    with mock.patch.dict(f"{folding.__name__}._HANDLERS", {HitAccepted: forgetful}):
         yield
 
 
@@ -157,7 +158,7 @@ def early_checkpoint() -> Generator[None]:
 @contextmanager
 def forgotten_recovery() -> Generator[None]:
     """A restart repeats no open call and detaches no caller."""
-    with mock.patch.object(Engine, "_recover", lambda _: None):
+    with mock.patch.object(Engine, "_recover", return_value=None):
         yield
 
 
@@ -215,7 +216,7 @@ def caught(name: str, runs_max: int, simulate: Callable[..., Any]) -> tuple[int,
         for runs, (seed, more) in enumerate(itertools.islice(attempts(where), runs_max), 1):
             try:
                 simulate(seed, **more)
-            except Exception as fault:
+            except Exception as fault:  # noqa: BLE001 - However it shows, it is found.
                 return seed, runs, said(fault)
     raise AssertionError(f"{name}: {runs_max} runs did not find it")
 

@@ -1,4 +1,4 @@
-"""One run: a plan of what senders and operators do, carried out in a world of faults until all is quiet, then judged."""
+"""One run: a plan of what senders and operators do, carried out among faults until all is quiet, then judged."""
 
 import random
 from collections import Counter
@@ -21,9 +21,9 @@ from runtime.deploying import deploy
 from runtime.door.webhook import Answer, deliver
 from runtime.store import StoreError, digest
 from tests.journal.disk import FOLDER, PowerLossError
-from tests.simulation.model import Judge, Request
+from tests.simulation.model import Judge
 from tests.simulation.partner import Breach, Partner
-from tests.simulation.programs import BACK, TRIGGER, Program, generate
+from tests.simulation.programs import BACK, TRIGGER, Program, Request, generate
 from tests.simulation.running import SEGMENT, Process, definitions_of, fold, process
 from tests.simulation.seeding import run_seeded
 from tests.simulation.world import Death, World

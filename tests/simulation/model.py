@@ -12,36 +12,9 @@ from typing import Any
 import msgspec
 
 from protocol.memory import MemoryState
-from protocol.state import HitRow, Reply, TransactionRow
+from protocol.state import HitRow, TransactionRow
 from tests.simulation.partner import Breach, Partner
-from tests.simulation.programs import BACK, TRIGGER, Program, Step
-
-
-@dataclass
-class Request:
-    """One request of a sender, and what he was told."""
-
-    step: str
-    id: int
-    n: int = 0
-    items: list[int] = field(default_factory=list)
-    key: str = ""
-    pad: int = 0
-    answers: list[Reply] = field(default_factory=list)
-    tries: int = 0
-
-    @property
-    def body(self) -> bytes:
-        """The same at every try."""
-        fields: dict[str, Any] = {"id": self.id}
-        fields |= {"items": self.items} if self.step == TRIGGER else {"n": self.n}
-        fields |= {"pad": "x" * self.pad} if self.pad else {}
-        return msgspec.json.encode(fields)
-
-    @property
-    def accepted(self) -> bool:
-        """Whether he was told that the request is ours now."""
-        return any(reply.status < 300 or reply.status in (500, 502, 504) for reply in self.answers)
+from tests.simulation.programs import BACK, TRIGGER, Program, Request, Step
 
 
 @dataclass
@@ -187,20 +160,18 @@ class Judge:
         passes = [walk(steps, given, 0)]
         place = next((at for at, step in enumerate(steps) if step.kind == "hold"), 0)
         backs = [hit for hit in self.state.hits.values() if hit.transaction == row.id and hit.step == BACK]
-        for hit in sorted(backs, key=lambda hit: hit.id):
-            passes.append(walk(steps[place + 1 :], given, self.by_key[hit.delivery].n))
+        called = [self.by_key[hit.delivery] for hit in sorted(backs, key=lambda hit: hit.id)]
+        passes += [walk(steps[place + 1 :], given, one.n) for one in called]
         ends = passes[-1].ends
         if ends == "held" and self.programs[row.definition_hash].hold_hours:
             ends = "completed"  # By then its time is over.
         said = f"{row.cycle}-{row.id} of {given.key} after {len(passes)} passes"
         if row.status != ends and not (self.lenient and row.status in ("stopped", "held", "completed")):
             raise Breach(f"{said} is {row.status} at {row.step} ({row.reason}), and must be {ends}")
-        if backs and row.data.get(BACK, {}).get("n") != self.by_key[max(backs, key=lambda one: one.id).delivery].n:
-            if not self.lenient:
-                raise Breach(f"{said} has {row.data.get(BACK)}, not what the last callback brought")
-        self._answers(given, passes[0])
-        for hit, one in zip(sorted(backs, key=lambda hit: hit.id), passes[1:], strict=True):
-            self._answers(self.by_key[hit.delivery], one)
+        if called and row.data.get(BACK, {}).get("n") != called[-1].n and not self.lenient:
+            raise Breach(f"{said} has {row.data.get(BACK)}, not what the last callback brought")
+        for request, one in zip([given, *called], passes, strict=True):
+            self._answers(request, one)
         return passes
 
     def _answers(self, request: Request, outcome: Outcome) -> None:
@@ -214,14 +185,13 @@ class Judge:
                 raise Breach(f"{request.key} was answered with 500, and nothing of its pass fails")
 
     def _effects(self, must: Counter[str], may: Counter[str], gathered: int) -> None:
-        counted = 0
-        for name, keys in self.partner.what().items():
+        counted, what = 0, self.partner.what()
+        for name, keys in what.items():
             body = msgspec.json.decode(name)
             if "count" in body:
                 counted += body["count"] * len(keys)
             elif len(keys) > may[name]:
                 raise Breach(f"{name} happened under the keys {keys}, and must happen {may[name]} times")
-        what = self.partner.what()
         for name, times in must.items():
             if len(what.get(name, ())) < times:
                 raise Breach(f"{name} never happened, or not {times} times: {what.get(name)}")

@@ -21,7 +21,7 @@ JSON = {"content-type": "application/json"}
 Asked = tuple[str, str, bytes]
 
 
-class Breach(AssertionError):  # noqa: N818 - It states a fact.
+class Breach(AssertionError):
     """A promise of the runtime was broken; the message says which, and where."""
 
 

@@ -7,9 +7,15 @@ is in (0 before any), and the item of a split list. So effects can be predicted 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
+
+from protocol.state import Reply
+
+RETRY = f"{{retry: [{', '.join(['1 second'] * 12)}]}}"
 TRIGGER, BACK, CHILD = "asked", "back", "worker"
-SCRIPT = "work:double"
+SCRIPT = "doubling:double"
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,7 @@ class Program:
             "cycle: main",
             f"description: version {self.version}",
             'connectors: {shop: {}, partner: {base_url: "http://partner.example"}}',
-            f"settings: {{on_error: {{retry: [{', '.join(['1 second'] * 12)}]}}, "
-            f"while_stopped: {'collect' if self.collects else 'refuse'}}}",
+            f"settings: {{on_error: {RETRY}, while_stopped: {'collect' if self.collects else 'refuse'}}}",
             "steps:",
             f"  {TRIGGER}:",
             "    webhook: shop",
@@ -76,6 +81,33 @@ class Program:
     def files(self) -> tuple[str, ...]:
         """All files of the project."""
         return (self.text, WORKER) if self.has("link") else (self.text,)
+
+
+@dataclass
+class Request:
+    """One request of a sender, and what he was told."""
+
+    step: str
+    id: int
+    n: int = 0
+    items: list[int] = field(default_factory=list)
+    key: str = ""
+    pad: int = 0
+    answers: list[Reply] = field(default_factory=list)
+    tries: int = 0
+
+    @property
+    def body(self) -> bytes:
+        """The same at every try."""
+        fields: dict[str, Any] = {"id": self.id}
+        fields |= {"items": self.items} if self.step == TRIGGER else {"n": self.n}
+        fields |= {"pad": "x" * self.pad} if self.pad else {}
+        return msgspec.json.encode(fields)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether he was told that the request is ours now."""
+        return any(reply.status < 300 or reply.status in (500, 502, 504) for reply in self.answers)
 
 
 @dataclass
@@ -101,7 +133,7 @@ class _Seen:
 WORKER = f"""
 cycle: {CHILD}
 connectors: {{shop: {{}}, partner: {{base_url: "http://partner.example"}}}}
-settings: {{on_error: {{retry: [{", ".join(["1 second"] * 12)}]}}}}
+settings: {{on_error: {RETRY}}}
 steps:
   given:
     webhook: shop
@@ -110,7 +142,11 @@ steps:
   did:
     post: partner
     path: /did
-    body: {{step: "{{{{ given.step }}}}", id: "{{{{ given.id }}}}", n: "{{{{ given.n }}}}", item: "{{{{ given.item }}}}"}}
+    body:
+      step: "{{{{ given.step }}}}"
+      id: "{{{{ given.id }}}}"
+      n: "{{{{ given.n }}}}"
+      item: "{{{{ given.item }}}}"
   told: {{respond: {{body: {{done: "{{{{ given.id }}}}"}}}}}}
 """
 
@@ -187,7 +223,7 @@ WRITERS: dict[str, Callable[[Program, Step, _Seen], list[str]]] = {
 PLAIN = ("call", "call", "call", "call", "script", "delay", "script", "delay", "decide", "respond", "link", "refuse")
 
 
-def program(*kinds: str | tuple[str, int], **settings: int) -> Program:
+def program(*kinds: str | tuple[str, int], **settings: Any) -> Program:
     """A program written by hand: kinds of its steps, in order."""
     steps = [
         Step(kind if isinstance(kind, str) else kind[0], f"s{at}", 0 if isinstance(kind, str) else kind[1])

@@ -26,16 +26,17 @@ from runtime.blocking import on_the_spot
 from runtime.config import Settings
 from runtime.deploying import deploy
 from runtime.engine import Engine
+from runtime.scripts import Scripts
 from runtime.store import StoredState, digest
 from runtime.ticket import Ticket
 from tests.journal.disk import FOLDER
 from tests.simulation.partner import Breach, Partner, SimulatedNetwork
-from tests.simulation.programs import Program
+from tests.simulation.programs import SCRIPT, Program
 from tests.simulation.world import SimulatedAppender, SimulatedStore, World
 
 SEGMENT = JournalOptions(segment_bytes=64 * 1024)
 SETTINGS = Settings(mailbox_items_max=64, segment_bytes=SEGMENT.segment_bytes)
-PROJECT = Path(__file__).parent / "project"
+PROJECT = Path(__file__).parents[1] / "projects" / "simulation"
 LOOKED_AT = 0.15  # The part of releases for which a power loss is tried at once.
 
 
@@ -84,7 +85,7 @@ class WatchedEngine(Engine):
         super()._turn(given, ticket)
         self._turned.append(self.next_seq)
         if self.next_seq > first:
-            records = self.committer._pending[-1][0]
+            records = self.committer._pending[-1][0]  # pyright: ignore[reportPrivateUsage] - As they will be written.
             self._note(first, b"\xdd" + len(records).to_bytes(4, "big") + b"".join(records))
 
     def _note(self, first: int, packed: bytes) -> None:
@@ -114,12 +115,14 @@ class WatchedEngine(Engine):
                 self._compare(kind, getattr(event, name, 0))
 
     def _compare(self, kind: type[Any], one: int) -> None:
-        live = self.state._rows[kind].get(one)
+        live = self.state._rows[kind].get(one)  # pyright: ignore[reportPrivateUsage] - A look that loads nothing.
         folded = (self.shadow.transactions if kind is TransactionRow else self.shadow.hits).get(one)
         if live is not None and folded is not None and live != folded:
             raise Breach(f"5: the live row is {live}, and folding the bytes gives {folded}")
 
-    def _release(self, *arguments: Any) -> None:
+    def _release(  # pyright: ignore[reportIncompatibleMethodOverride] - Whatever it is given, it is given on.
+        self, *arguments: Any
+    ) -> None:
         upto = self._turned.popleft() if self._turned else self.next_seq  # It leaves in the turn itself.
         if upto > self.journal.next_seq:
             raise Breach(
@@ -172,8 +175,9 @@ async def process(world: World, program: Program, partner: Partner, struck: dict
         log, SimulatedAppender(ownership, world), StoredState(store), SETTINGS, world.clock, ownership.epoch
     )
     engine.outbound = SimulatedNetwork(world, partner, struck)
+    engine.scripts = Scripts(PROJECT)
+    engine.scripts.load([SCRIPT])
     engine.checkpoints.blocking = engine.scripts.blocking = on_the_spot
-    engine.scripts._functions["work:double"] = lambda data: {"twice": 2 * data.get("asked", {}).get("id", 0)}
     engine.replay_tail()
     compare(store, shadow, "checkpoint and tail")
     engine.watch(world, shadow)

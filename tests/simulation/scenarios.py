@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from tests.simulation.life import Ordered, Plan, Sent, Told, simulate
-from tests.simulation.model import Request
-from tests.simulation.programs import BACK, TRIGGER, Program, program
+from tests.simulation.programs import BACK, TRIGGER, Program, Request, program
 
 
 def begins(number: int, at: float = 0.0, items: tuple[int, ...] = (), *, hurried: bool = False) -> Sent:

@@ -4,6 +4,7 @@ The scheduler's names are private to Trio. If an upgrade renames them this raise
 test that compares two processes fails.
 """
 
+import importlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ def scheduler() -> Any:
     Raises:
         SeedingLostError: it does not have them.
     """
-    found: Any = trio._core._run
+    found: Any = importlib.import_module("trio._core._run")
     if not isinstance(getattr(found, SWITCH, None), bool) or not isinstance(
         getattr(found, CHANCE, None), random.Random
     ):

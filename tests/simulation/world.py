@@ -192,7 +192,7 @@ class SimulatedAppender(InlineAppender):
         self._world = world
 
     async def append(self, groups: Sequence[Group], at: int, *, drain: bool = False) -> None:
-        stall = 1.5 if self._world.fault("disk stall", 0.01) else self._world.chance.choice((0.0, 0.0001, 0.004))
+        stall = 1.5 if self._world.fault("disk stall", 0.01) else self._world.chance.choice((0.0, 0.0001, 0.004, 0.12))
         with trio.CancelScope(shield=True):
             await trio.sleep(stall)
         await super().append(groups, at, drain=drain)
