@@ -54,7 +54,8 @@ def broken(
     """
     for row in seen.transactions.values():
         yield from (f"{row.cycle}-{row.id} ({row.status} at {row.step}): {said}" for said in _transaction(row, ahead))
-    run = {row.hit for row in seen.transactions.values() if row.status == "running" or row.call is not None}
+    shared = (row for row in seen.transactions.values() if row.status == "running" or row.call is not None)
+    run = Counter(row.hit for row in shared if not row.alone)
     for hit in seen.hits.values():
         yield from (f"hit {hit.id} of {hit.cycle} ({hit.status}): {said}" for said in _hit(seen, hit, run))
     for cycle in seen.cycles.values():
@@ -85,7 +86,7 @@ def _transaction(row: TransactionRow, ahead: Collection[int]) -> Iterator[str]:
         yield f"8: {len(row.queue)} hits wait behind it, of at most {QUEUE_MAX}"
 
 
-def _hit(seen: Picture, hit: HitRow, run: Collection[int]) -> Iterator[str]:
+def _hit(seen: Picture, hit: HitRow, run: Counter[int]) -> Iterator[str]:
     row = seen.transactions.get(hit.transaction)
     match hit.status:
         case "new":
@@ -96,12 +97,16 @@ def _hit(seen: Picture, hit: HitRow, run: Collection[int]) -> Iterator[str]:
         case "running":
             if row is None:
                 yield f"3: its transaction {hit.transaction} does not exist"
-            elif hit.id not in run:
+            elif not run[hit.id]:
                 yield f"3: neither its transaction {hit.transaction} nor a part of it runs it"
+            elif hit.branches not in (0, run[hit.id]):
+                yield f"5: it counts {hit.branches} parts, and {run[hit.id]} are there"
         case "parked" | "collected":
             if not hit.until:
                 yield "8: it is kept without end"
         case "done" | "expired" | "ignored":
+            if run[hit.id]:
+                yield f"6: it is finished, and {run[hit.id]} transactions run it"
             if hit.body or hit.headers:
                 yield "6: it is finished and keeps its body"
             if hit.status == "done" and hit.wants_reply and hit.reply is None and not hit.parked:

@@ -137,6 +137,14 @@ def _gathered(state: MemoryState) -> None:
     counts.running, counts.held, counts.gathered = 0, counts.held + 1, {"all": 1}
 
 
+def _run_though_done(state: MemoryState) -> None:
+    hits(state, "running").status = "done"
+
+
+def _parts_miscounted(state: MemoryState) -> None:
+    hits(state, "running").branches = 5
+
+
 BREAKS: list[tuple[Callable[[MemoryState], None], str]] = [
     (_no_call, "3: nothing will ever wake it"),
     (_unreachable, "3: it holds where no request can reach it"),
@@ -156,6 +164,8 @@ BREAKS: list[tuple[Callable[[MemoryState], None], str]] = [
     (_missed, "which a transaction has reached"),
     (_key_forgotten, "6: the delivery key of hit"),
     (_key_of_two, "names hits"),
+    (_run_though_done, "6: it is finished, and"),
+    (_parts_miscounted, "5: it counts 5 parts"),
     (_gathered, "3: transactions came to"),
 ]
 

@@ -17,7 +17,7 @@ from journal.storage import write_fully
 from protocol import evolve as folding
 from protocol import fold_hits, transaction
 from protocol.calls import idempotency_key
-from protocol.events import HitAccepted
+from protocol.events import HitAccepted, HoldExpired
 from runtime.committer import Committer
 from runtime.engine import Engine
 from runtime.links import Links
@@ -174,6 +174,19 @@ def nameless_link() -> Generator[None]:
         yield
 
 
+@contextmanager
+def share_kept() -> Generator[None]:
+    """What goes on after an expired hold ends the request of its pass once more."""
+    expired = folding._HANDLERS[HoldExpired]  # pyright: ignore[reportPrivateUsage] - One rule of the fold.
+
+    def sharing(state: Any, event: HoldExpired, seq: int) -> None:
+        expired(state, event, seq)
+        state.transaction(event.transaction).alone = False
+
+    with mock.patch.dict(f"{folding.__name__}._HANDLERS", {HoldExpired: sharing}):
+        yield
+
+
 def _fields(struct: Any) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
@@ -192,6 +205,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "a checkpoint does not wait for the journal": (early_checkpoint, "random"),
     "open calls are not repeated after a restart": (forgotten_recovery, "random"),
     "a hand-over is not named": (nameless_link, "link"),
+    "an expired hold keeps its share of the request": (share_kept, "parts that hold"),
 }
 """What is broken, and where it is looked for: in random runs, or in a scenario crashed at one call after another."""
 
@@ -202,7 +216,7 @@ def attempts(where: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if where == "random":
             yield seed, {}
         else:
-            yield seed, {"plan": SCENARIOS[where], "crash_at": (30 + seed,) if where != "a rival" else ()}
+            yield seed, {"plan": SCENARIOS[where], "crash_at": (30 + seed,) if where == "link" else ()}
 
 
 def caught(name: str, runs_max: int, simulate: Callable[..., Any]) -> tuple[int, int, str]:

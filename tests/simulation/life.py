@@ -105,6 +105,10 @@ def plan_of(seed: int) -> Plan:
             for back in range(chance.choice((0, 1, 1, 1, 2, 3))):
                 when = max(0.0, at + chance.uniform(-3, 60) * chance.choice((0.02, 1, 40)))
                 sent.append(Sent(when, Request(BACK, number, 100 * number + back, key=f"b{number}.{back}", pad=pad)))
+        for item in items if program.has("part_hold") else ():
+            when = max(0.0, at + chance.uniform(-3, 60) * chance.choice((0.02, 1, 40)))
+            request = Request(BACK, number, 100 * number, key=f"p{number}.{item}.{len(sent)}", item=item)
+            sent += [Sent(when, request)] * (chance.random() < 0.7)
     ordered: list[Ordered] = []
     if chance.random() < 0.25:
         at = chance.uniform(0, 40)

@@ -14,6 +14,7 @@ import msgspec
 from protocol.state import Reply
 
 RETRY = f"{{retry: [{', '.join(['1 second'] * 12)}]}}"
+HOLDS = ("hold", "part_hold")
 TRIGGER, BACK, CHILD = "asked", "back", "worker"
 SCRIPT = "doubling:double"
 
@@ -48,6 +49,11 @@ class Program:
     def has(self, kind: str) -> bool:
         """Whether it has a step of a kind."""
         return any(step.kind == kind for step in self.steps)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the model says what comes of it; of parts that hold it says only that no request is lost."""
+        return not self.has("part_hold")
 
     def before_hold(self, kind: str) -> bool:
         """Whether the first pass comes by a step of a kind, if no decision ends it."""
@@ -93,6 +99,7 @@ class Request:
     items: list[int] = field(default_factory=list)
     key: str = ""
     pad: int = 0
+    item: int = 0  # Of a callback for one part of a list.
     answers: list[Reply] = field(default_factory=list)
     tries: int = 0
 
@@ -101,6 +108,7 @@ class Request:
         """The same at every try."""
         fields: dict[str, Any] = {"id": self.id}
         fields |= {"items": self.items} if self.step == TRIGGER else {"n": self.n}
+        fields |= {"item": self.item} if self.item else {}
         fields |= {"pad": "x" * self.pad} if self.pad else {}
         return msgspec.json.encode(fields)
 
@@ -198,6 +206,17 @@ def _hold(program: Program, step: Step, seen: _Seen) -> list[str]:
     ]
 
 
+def _part_hold(program: Program, step: Step, seen: _Seen) -> list[str]:
+    lines = _hold(program, step, seen)
+    fields = "    fields: {id: {type: integer, required: true}, n: integer, item: {type: integer, required: true}}"
+    match = f"    match: {{id: {TRIGGER}.id, item: {seen.split}.item}}"
+    return [*lines[:3], fields, match, *lines[5:]]
+
+
+def _part_skips(_: Program, step: Step, seen: _Seen) -> list[str]:
+    return [f'  {step.name}: {{decide: "{seen.split}.item % 2 != 0", else: s{step.argument}}}']
+
+
 def _split(_: Program, step: Step, seen: _Seen) -> list[str]:
     seen.split = step.name
     return [f"  {step.name}: {{split: {TRIGGER}.items}}"]
@@ -217,6 +236,8 @@ WRITERS: dict[str, Callable[[Program, Step, _Seen], list[str]]] = {
     "respond": _respond,
     "script": _script,
     "hold": _hold,
+    "part_hold": _part_hold,
+    "part_skips": _part_skips,
     "split": _split,
     "wait_all": _wait_all,
 }
@@ -229,7 +250,7 @@ def program(*kinds: str | tuple[str, int], **settings: Any) -> Program:
         Step(kind if isinstance(kind, str) else kind[0], f"s{at}", 0 if isinstance(kind, str) else kind[1])
         for at, kind in enumerate(kinds)
     ]
-    named = [Step(one.kind, BACK, one.argument) if one.kind == "hold" else one for one in steps]
+    named = [Step(one.kind, BACK, one.argument) if one.kind in HOLDS else one for one in steps]
     return Program(tuple(named), **settings)
 
 
@@ -240,6 +261,10 @@ def generate(chance: random.Random) -> Program:
         kinds += ["hold", *[_plain(chance) for _ in range(chance.randint(0, 2))]]
     if chance.random() < 0.35:
         kinds += ["split", *[_plain(chance) for _ in range(chance.randint(0, 2))]]
+        if "hold" not in kinds and chance.random() < 0.4:
+            if chance.random() < 0.6:
+                kinds.append(("part_skips", len(kinds) + 2))  # Even items go on behind the hold.
+            kinds += ["part_hold", *[_plain(chance) for _ in range(chance.randint(1, 2))]]
         if chance.random() < 0.6:
             kinds += ["wait_all", "call"]
     return program(

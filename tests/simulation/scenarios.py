@@ -16,6 +16,11 @@ def back(number: int, at: float, turn: int = 1) -> Sent:
     return Sent(at, Request(BACK, number, 10 * number + turn, key=f"b{number}.{turn}"))
 
 
+def part(number: int, item: int, at: float) -> Sent:
+    """A callback for one part of its list."""
+    return Sent(at, Request(BACK, number, 10 * number, key=f"p{number}.{item}", item=item))
+
+
 HELD = program("call", "hold", "call")
 
 
@@ -38,6 +43,10 @@ SCENARIOS: dict[str, Plan] = {
     "link": Plan(program("link", "call"), (begins(1),)),
     "split": Plan(program("split", "call", "respond"), (begins(1, items=(11, 12, 13)),)),
     "wait_all": Plan(program("split", "call", "wait_all", "call"), (begins(1, items=(11, 12)), begins(2, 0.2, (21,)))),
+    "parts that hold": Plan(
+        program("split", ("part_skips", 3), "part_hold", ("delay", 9000), "respond", hold_hours=2),
+        (begins(1, items=(11, 12, 13)), part(1, 13, 4.0), begins(2, items=(21, 22))),
+    ),
     "timer": Plan(program(("delay", 20), "call"), (begins(1), begins(2, 1.0))),
     "hold expires": Plan(program("hold", hold_hours=2), (begins(1), begins(2, 1.0), back(2, 9.0))),
     "stop": Plan(
