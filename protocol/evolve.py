@@ -187,6 +187,7 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
             row.reason = "stopped by an operator"
     for step, key in row.reached.items():
         state.unfile("reached", (row.cycle, step, *key), row.id)
+        state.file("parted", (row.cycle, step, *key), row.id)  # For people who search; no request is matched by it.
     row.reached, row.queue = {}, []
     _move(state, row, "failed" if isinstance(event, e.TransactionFailed) else "stopped")
 

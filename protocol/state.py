@@ -208,7 +208,7 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
-IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven"]
+IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "parted"]
 
 
 def usage_name(day: int, cycle: str, step: str) -> str:

@@ -32,6 +32,15 @@ def cycle_view(engine: Engine, row: CycleRow) -> dict[str, Any]:
     }
 
 
+def transaction_of(engine: Engine, name: str) -> TransactionRow | None:
+    """The transaction of that name, as the store has it."""
+    cycle, _, number = name.rpartition("-")
+    if not number.isascii() or not number.isdecimal() or len(number) > 18:
+        return None
+    row = engine.state.database.row(TABLES[TransactionRow], int(number))
+    return row if isinstance(row, TransactionRow) and row.cycle == cycle else None
+
+
 def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:
     """Everything known of a transaction."""
     database = engine.state.database

@@ -39,6 +39,13 @@ class Partner:
         self.requests = 0
         self.on_effect: Callable[[dict[str, Any]], None] = lambda _: None
         self._asked: dict[str, Asked] = {}
+        self._met: set[str] = set()
+
+    def meets(self, key: str) -> bool:
+        """Whether he hears of a key for the first time."""
+        new = key not in self._met
+        self._met.add(key)
+        return new
 
     def receive(self, call: CallIntended) -> CallAnswer:
         """One request reaches him."""
@@ -93,6 +100,8 @@ class SimulatedNetwork:
             return CallFailure("connect", "connection refused")
         if call.request.url.endswith("/refuse"):
             return CallAnswer(422, {}, b"")
+        if call.request.url.endswith("/later") and self._partner.meets(key):
+            return CallAnswer(503, {"retry-after": "60"}, b"")
         if self._strikes(key, "429 with Retry-After", 0.04):
             return CallAnswer(429, {"retry-after": "3"}, b"")
         if self._strikes(key, "503 with Retry-After", 0.03):

@@ -14,6 +14,7 @@ import msgspec
 from protocol.state import Reply
 
 RETRY = f"{{retry: [{', '.join(['1 second'] * 12)}]}}"
+LATER = 2
 HOLDS = ("hold", "part_hold")
 TRIGGER, BACK, CHILD = "asked", "back", "worker"
 SCRIPT = "doubling:double"
@@ -160,13 +161,20 @@ steps:
 
 
 def _call(_: Program, step: Step, seen: _Seen) -> list[str]:
-    safe = ["    safe_to_repeat: no"] if step.argument else []
-    return [f"  {step.name}:", "    post: partner", "    path: /do", f"    body: {seen.body(step.name)}", *safe]
+    """Argument 1 is a call that a person must settle, 2 one that the partner first puts off for a minute."""
+    safe = ["    safe_to_repeat: no"] if step.argument == 1 else []
+    path = "    path: /later" if step.argument == LATER else "    path: /do"
+    return [f"  {step.name}:", "    post: partner", path, f"    body: {seen.body(step.name)}", *safe]
 
 
 def _refuse(_: Program, step: Step, seen: _Seen) -> list[str]:
     policy = "ignore" if step.argument else "stop_transaction"
-    return [*_call(_, Step("call", step.name), seen)[:-2], "    path: /refuse", f"    on_error: {policy}"]
+    return [
+        *_call(_, Step("call", step.name), seen)[:2],
+        "    path: /refuse",
+        f"    body: {seen.body(step.name)}",
+        f"    on_error: {policy}",
+    ]
 
 
 def _link(_: Program, step: Step, seen: _Seen) -> list[str]:

@@ -185,6 +185,7 @@ async def process(world: World, program: Program, partner: Partner, struck: dict
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
+            world.saw("event WriterStarted")
             await deploy(engine, definitions_of(program), world.entropy)
             nursery.start_soon(_spares, log)
             yield running

@@ -40,6 +40,7 @@ SCENARIOS: dict[str, Plan] = {
     "match": Plan(HELD, (begins(1), begins(2, 0.1), back(2, 4.0), back(1, 4.1))),
     "repeated pass": Plan(HELD, (begins(1), back(1, 3.0, 1), back(1, 3.2, 2), back(1, 9.0, 3))),
     "synchronous": Plan(program("call", "respond", "call"), (begins(1), begins(2, 0.2, hurried=True))),
+    "answered late": Plan(program(("call", 2), "respond"), (begins(1),)),
     "link": Plan(program("link", "call"), (begins(1),)),
     "split": Plan(program("split", "call", "respond"), (begins(1, items=(11, 12, 13)),)),
     "wait_all": Plan(program("split", "call", "wait_all", "call"), (begins(1, items=(11, 12)), begins(2, 0.2, (21,)))),

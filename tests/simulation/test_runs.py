@@ -8,6 +8,7 @@ import pytest
 from journal import JournalDamaged, LocalLog
 from protocol.memory import MemoryState
 from tests.journal.disk import FOLDER
+from tests.simulation.__main__ import UNTOLD, event_names
 from tests.simulation.breaks import BREAKS, caught
 from tests.simulation.life import Life, plan_of, simulate
 from tests.simulation.partner import Breach, Partner
@@ -99,6 +100,11 @@ def test_given_a_request_that_was_refused_then_the_model_expects_nothing_of_it()
 
     for status, accepted in ((202, True), (201, True), (409, False), (429, False), (503, False), (504, True)):
         assert Request("asked", 1, answers=[Reply(status, {}, b"")]).accepted == accepted
+
+
+def test_given_what_must_happen_then_no_event_is_left_out_by_mistake() -> None:
+    """A new event is met by some run, or is said to be out of reach, with the reason."""
+    assert event_names() >= UNTOLD
 
 
 def test_given_the_model_then_it_is_small_enough_to_be_believed() -> None:
