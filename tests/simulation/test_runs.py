@@ -20,7 +20,7 @@ from tests.simulation.world import World
 
 SEEDS = 60
 POINTS = 8  # Of each scenario; chosen anew by no one, so that a failure is one for everybody.
-BREAK_RUNS_MAX = 60
+BREAK_RUNS_MAX = 200
 MODEL_LINES_MAX = 200
 
 
