@@ -17,6 +17,11 @@ Identifier = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*$", max_length=64)]
 Length = Annotated[str, Meta(pattern=r"^\s*\d{1,9}(\.\d{1,9})?\s*[a-z]+\s*$", description="e.g. 5 minutes")]
 """A length of time as `protocol.duration.parse_duration` reads it."""
 
+RateText = Annotated[
+    str, Meta(pattern=r"^\s*[1-9]\d{0,5}\s*/\s*(second|minute|hour)\s*$", description="e.g. 10/second")
+]
+"""So many calls in any second, minute or hour, as `protocol.remotes.parse_rate` reads it."""
+
 FieldType = Literal["text", "integer", "decimal", "float", "boolean", "datetime", "object", "list", "any"]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Policy = Literal["ignore", "retry", "stop_transaction", "stop_cycle"]
@@ -57,6 +62,7 @@ class Connector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     headers: dict[str, str] = {}
     allow_private: YesNo = False
     concurrency: Annotated[int, Meta(ge=1, le=1000)] = 20
+    rate: RateText | UnsetType = UNSET
     timeout: Length = "30 seconds"
     webhook: MethodFields | UnsetType = UNSET
     get: MethodFields | UnsetType = UNSET

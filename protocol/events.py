@@ -365,7 +365,7 @@ AnyEvent = (
     | IncidentRaised
 )
 
-SCHEMA = 2  # Of the event set; grows when an event is added.
+SCHEMA = 3  # Of the event set; grows when an event is added.
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

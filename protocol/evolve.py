@@ -26,6 +26,7 @@ from protocol.fold_hits import (
     unpark,
 )
 from protocol.program import RespondPlan
+from protocol.remotes import note_call
 from protocol.state import (
     CycleRow,
     DefinitionRow,
@@ -270,6 +271,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
 
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
+    note_call(state, row, event.at)
     if row.call is not None and row.call.step == event.step:
         content_type = event.headers.get("content-type", "")
         row.data[event.step] = {
@@ -284,6 +286,7 @@ def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
 
 def _call_failed(state: State, event: e.CallFailed, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
+    note_call(state, row, event.at)
     state.save(row)
 
 

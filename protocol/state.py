@@ -28,6 +28,12 @@ class Reply(Struct, frozen=True, array_like=True, gc=False):
     body: bytes
 
 
+class RemoteRow(Struct, gc=False, array_like=True):
+    """What a cycle remembers of one remote system: how many calls to it ended in which slot of its rate's window."""
+
+    recent: list[tuple[int, int]] = []
+
+
 class CycleRow(Struct, gc=False, array_like=True):
     """One cycle: its current definition, its status and its counts."""
 
@@ -43,6 +49,7 @@ class CycleRow(Struct, gc=False, array_like=True):
     parked: int = 0
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
+    remotes: dict[str, RemoteRow] = {}  # By `protocol.remotes.remote_of`; only those with something to remember.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):

@@ -1,4 +1,4 @@
-"""Outbound HTTP: connections kept, each call bounded in time and each connector in concurrency.
+"""Outbound HTTP: connections kept, and each call bounded in time.
 
 1. The core has rendered the request and journaled it; what a connector adds, and only here its secrets, is put on now.
    No secret is in an error, and none goes along with a redirect to another origin.
@@ -72,7 +72,7 @@ class Outbound:
         self._kept = {
             private: httpcore.AsyncConnectionPool(
                 ssl_context=tls,
-                max_connections=None,  # The connectors bound it.
+                max_connections=None,  # The gates bound it.
                 max_keepalive_connections=KEPT_CONNECTIONS,
                 keepalive_expiry=KEPT_S,
                 network_backend=network,
@@ -85,7 +85,6 @@ class Outbound:
             )
             for private, network in self._networks.items()
         }
-        self._limiters: dict[tuple[str, str], trio.CapacityLimiter] = {}
 
     def listen_at(self, own: OwnAddress | None) -> None:
         """Note where this server listens: calls to it over the network are refused."""
@@ -102,28 +101,17 @@ class Outbound:
     ) -> CallAnswer | CallFailure:
         """Send one attempt and bring its outcome; never raises for what a remote or a network does.
 
-        Waiting for a place among the connector's calls does not count against the timeout of the call.
-
         Args:
             call: the attempt.
             connector: where it goes and what it carries.
             safe_to_repeat: what the step says; by default as the method implies.
         """
         seconds = call.request.timeout / 1e9
-        async with self._limiter(call, connector.concurrency):
-            attempt = _Attempt(call, connector, safe_to_repeat=safe_to_repeat)
-            with trio.move_on_after(seconds):
-                private = connector.allow_private in (True, "yes")
-                return await attempt.run(self._kept[private], self._fresh[private])
+        attempt = _Attempt(call, connector, safe_to_repeat=safe_to_repeat)
+        with trio.move_on_after(seconds):
+            private = connector.allow_private in (True, "yes")
+            return await attempt.run(self._kept[private], self._fresh[private])
         return CallFailure(attempt.phase, f"no answer within {seconds:g} seconds")
-
-    def _limiter(self, call: CallIntended, concurrency: int) -> trio.CapacityLimiter:
-        name = (call.cycle, call.request.connector)
-        limiter = self._limiters.get(name)
-        if limiter is None:
-            limiter = self._limiters[name] = trio.CapacityLimiter(concurrency)
-        limiter.total_tokens = concurrency  # A new definition may have changed it.
-        return limiter
 
 
 class _Attempt:

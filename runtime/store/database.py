@@ -17,7 +17,7 @@ from protocol.events import SCHEMA
 from protocol.state import CycleRow, DefinitionRow, Row
 from runtime.store.rows import TABLES, Table
 
-SCHEMA_VERSION = 3  # Of the tables and rows; another version's file is rebuilt from the journal.
+SCHEMA_VERSION = 4  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
 

@@ -88,8 +88,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(folder: Path, *files: str, remote: Remote = unreachable, **settings: Any) -> AsyncGenerator[Rig]:
-    """An engine over the journal and store of a folder, which it continues; time is Trio's."""
+async def running(
+    folder: Path, *files: str, remote: Remote = unreachable, start: int = NOON, **settings: Any
+) -> AsyncGenerator[Rig]:
+    """An engine over the journal and store of a folder, which it continues; time is Trio's, from `start` on."""
     definitions, faults = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(files)])
     assert not faults, [str(fault) for fault in faults]
     log = LocalLog.open(folder / "journal")
@@ -97,7 +99,7 @@ async def running(folder: Path, *files: str, remote: Remote = unreachable, **set
     database = Database(folder / "store.sqlite")
     try:
         appender = InlineAppender(ownership)
-        clock = trio_clock(NOON)
+        clock = trio_clock(start)
         engine = Engine(log, appender, StoredState(database), Settings(**settings), clock, ownership.epoch)
         engine.outbound = Wire(remote)
         engine.replay_tail()
