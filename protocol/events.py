@@ -281,12 +281,15 @@ class CallSettled(Event, frozen=True, array_like=True, gc=False, tag=44):
 
 
 class WaitStarted(Event, frozen=True, array_like=True, gc=False, tag=50):
-    """The pass goes on at `until`: after a `delay`, with another attempt (`retry`), or after a remote put it off."""
+    """The pass goes on at `until`: after a `delay`, or with another attempt (`retry`).
+
+    It waits for a remote that put this call off (`limited`), or another one of the same remote (`remote`).
+    """
 
     transaction: int
     step: str
     until: int
-    reason: Literal["delay", "retry", "limited"]
+    reason: Literal["delay", "retry", "limited", "remote"]
 
 
 class WaitEnded(Event, frozen=True, array_like=True, gc=False, tag=51):

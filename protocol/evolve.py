@@ -26,7 +26,8 @@ from protocol.fold_hits import (
     unpark,
 )
 from protocol.program import RespondPlan
-from protocol.remotes import note_call
+from protocol.remotes import note_answer, note_call, note_refusal
+from protocol.retry import asks_for_patience
 from protocol.state import (
     CycleRow,
     DefinitionRow,
@@ -262,7 +263,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     before = row.call
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
     if before is not None:
-        row.call.failures, row.call.refusals = before.failures, before.refusals
+        row.call.failures = before.failures
     row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
     if event.link is None:
         count_task(state, event, event.step)
@@ -271,7 +272,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
 
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    note_call(state, row, event.at)
+    note_answer(state, row, event.at, asks_for_patience(event.status, event.headers))
     if row.call is not None and row.call.step == event.step:
         content_type = event.headers.get("content-type", "")
         row.data[event.step] = {
@@ -310,7 +311,8 @@ def _wait_started(state: State, event: e.WaitStarted, seq: int) -> None:
     row.until = event.until
     if row.call is not None:
         row.call.failures += event.reason == "retry"
-        row.call.refusals = row.call.refusals + 1 if event.reason == "limited" else 0
+        if event.reason == "limited":
+            note_refusal(state, row, event.at, event.until)
     state.save(row)
 
 

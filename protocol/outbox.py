@@ -31,6 +31,7 @@ from protocol.inputs import (
     Verdict,
 )
 from protocol.program import SCRIPT
+from protocol.remotes import remote_of
 from protocol.state import HitRow, Reply, State
 from protocol.turn import Decision, scope
 from protocol.verdicts import EXPIRED, verdict_reply
@@ -64,6 +65,14 @@ class ArmTimer(Struct, frozen=True):
     due: HoldDue | ParkDue
 
 
+class CloseGate(Struct, frozen=True):
+    """Make no call to a remote until then: it asked for patience."""
+
+    cycle: str
+    remote: str
+    until: int
+
+
 class RearmTimers(Struct, frozen=True):
     """A cycle started: timers that came due while it was stopped are due now."""
 
@@ -76,7 +85,7 @@ class Report(Struct, frozen=True):
     incident: IncidentRaised
 
 
-Effect = SendReply | PerformCall | AnswerLink | ArmTimer | RearmTimers | Report
+Effect = SendReply | PerformCall | AnswerLink | ArmTimer | CloseGate | RearmTimers | Report
 
 
 def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -> list[Effect]:
@@ -92,8 +101,11 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                 effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
             case TransactionHeld(until=until) if until:
                 effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
-            case WaitStarted(until=until):
+            case WaitStarted(until=until, reason=reason):
                 effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
+                call = state.transaction(event.transaction).call
+                if reason == "limited" and call is not None:
+                    effects.append(CloseGate(event.cycle, remote_of(call.request), until))
             case HitParked(reason=reason):
                 effects.append(ArmTimer(ParkDue(event.cycle, event.until, event.hit)))
                 if reason != "moved" and event.hit < decision.seq:  # Of one accepted now, the verdict says so.

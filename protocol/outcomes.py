@@ -8,8 +8,9 @@ from protocol.events import CallAnswered, CallIntended, CallUnknown, StepComplet
 from protocol.failures import step_failed
 from protocol.inputs import CallAnswer
 from protocol.program import CallPlan, ScriptPlan
+from protocol.remotes import patience
 from protocol.replies import answer_at_end, tell
-from protocol.retry import retry_after
+from protocol.retry import asks_for_patience
 from protocol.state import TransactionRow, transaction_name
 from protocol.turn import Turn
 
@@ -28,7 +29,7 @@ def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
     step_failed(turn, row, kind, message)
 
 
-def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited"]) -> None:
+def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited", "remote"]) -> None:
     """Wait for another attempt; a caller who will be gone by then is told so now."""
     step = row.step
     turn.emit(WaitStarted(row.cycle, turn.at, row.id, step, until, reason))
@@ -58,11 +59,12 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
             answer.child_cycle,
         )
     )
-    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):
-        wait = retry_after(answer, turn.at, row.call.refusals if row.call else 0)
-        message = f"{plan.step.method} was answered with {answer.status}: the next attempt is in {wait // SECOND_NS} s"
+    if row.call is not None and asks_for_patience(answer.status, answer.headers):
+        until = patience(turn.state.cycle(row.cycle), row.call.request, answer, turn.at)
+        seconds = (until - turn.at) // SECOND_NS
+        message = f"{plan.step.method} was answered with {answer.status}: the next attempt is in {seconds} s"
         turn.incident(row.id, step, "rate_limited", message, "info")
-        put_off(turn, row, turn.at + wait, "limited")
+        put_off(turn, row, until, "limited")
         return
     if not 200 <= answer.status < 300:
         call_failed(turn, row, "remote_error", f"{plan.step.method} was answered with {answer.status}")
@@ -80,8 +82,8 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
 def call_unknown(turn: Turn, row: TransactionRow) -> None:
     """The process died with this call open: repeat it under its key, or leave it to a person."""
     call = row.call
-    if call is None or call.unknown:
-        return
+    if call is None or call.unknown or row.until:
+        return  # One that waits for its next attempt is not on its way.
     plan = turn.program(row).plans[call.step]
     assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
     waits = not plan.safe_to_repeat and call.link is None

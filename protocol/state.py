@@ -29,9 +29,11 @@ class Reply(Struct, frozen=True, array_like=True, gc=False):
 
 
 class RemoteRow(Struct, gc=False, array_like=True):
-    """What a cycle remembers of one remote system: how many calls to it ended in which slot of its rate's window."""
+    """What a cycle remembers of one remote system."""
 
-    recent: list[tuple[int, int]] = []
+    recent: list[tuple[int, int]] = []  # Slots of its rate's window, and how many calls ended in each.
+    until: int = 0  # When it may be called again, after it asked for patience; kept until it gives another answer.
+    refusals: int = 0  # How often it asked for patience, one time after the other.
 
 
 class CycleRow(Struct, gc=False, array_like=True):
@@ -100,7 +102,6 @@ class OpenCall(Struct, gc=False, array_like=True):
     link: tuple[str, str] | None
     unknown: bool = False
     failures: int = 0  # Attempts that failed and were followed by another.
-    refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
 
 
 class TransactionRow(Struct, gc=False, array_like=True):

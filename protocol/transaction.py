@@ -33,7 +33,7 @@ from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import show
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
-from protocol.outcomes import answered, call_failed, resend
+from protocol.outcomes import answered, call_failed, put_off, resend
 from protocol.program import (
     SCRIPT,
     SCRIPT_NS,
@@ -46,6 +46,7 @@ from protocol.program import (
     WaitPlan,
     WebhookPlan,
 )
+from protocol.remotes import left_alone
 from protocol.replies import answer_at_end, respond
 from protocol.state import HitRow, TransactionRow
 from protocol.turn import Turn, scope
@@ -178,6 +179,10 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
         raise StepFailed("loop_detected", f"508 Loop Detected: links are {row.depth} deep at {step}")
     request = render_request(plan, scope(turn.state, row))
+    until = left_alone(turn.state.cycle(row.cycle), request)
+    if until > turn.at:
+        put_off(turn, row, until, "remote")
+        return
     key = idempotency_key(row, step)
     turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link))
 
@@ -207,12 +212,16 @@ def wait_over(turn: Turn, row: TransactionRow) -> None:
     """The time of a delay, or for another attempt, has come."""
     step = row.step
     turn.emit(WaitEnded(row.cycle, turn.at, row.id, step))
+    plan = turn.program(row).plans[step]
     if row.call is not None:
-        resend(turn, row)
-    else:
-        plan = turn.program(row).plans[step]
+        until = left_alone(turn.state.cycle(row.cycle), row.call.request)
+        if until > turn.at:
+            put_off(turn, row, until, "remote")
+        else:
+            resend(turn, row)
+    elif isinstance(plan, WaitPlan):
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
-    run(turn, row)
+    run(turn, row)  # A call that waited for its remote is made now, from what its step renders now.
 
 
 def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:

@@ -9,11 +9,15 @@ from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, ScriptResult
 from protocol.program import CallPlan
 from protocol.remotes import recent_calls, remote_of
+from protocol.retry import asks_for_patience
 from protocol.state import CycleRow, OpenCall, TransactionRow
 from runtime.gates import Gates, limits_of
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
+
+
+DECIDED_S = 1.0  # For the turn that says for how long a remote is left alone; nothing slips through before it.
 
 
 class Calling:
@@ -41,7 +45,15 @@ class Calling:
                 return None
             plan = engine.state.program(engine.state.transaction(call.transaction).definition_hash).plans[call.step]
             safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
-            return await engine.outbound.perform(call, connector, safe_to_repeat=safe)
+            outcome = await engine.outbound.perform(call, connector, safe_to_repeat=safe)
+            if isinstance(outcome, CallAnswer) and asks_for_patience(outcome.status, outcome.headers):
+                gate.close(DECIDED_S)
+            return outcome
+
+    def close(self, cycle: str, remote: str, until: int) -> None:
+        """Leave a remote alone until then: it put a call off."""
+        connector = self._engine.connections(cycle, remote.partition(" ")[0])
+        self.gates.gate(cycle, remote, connector).close((until - self._engine.clock()) / 1e9)
 
     def _is_open(self, call: CallIntended) -> bool:
         """Whether its transaction still waits for this very attempt: a stop, or a person, may have ended that."""
@@ -61,6 +73,8 @@ class Calling:
         for name, remote in cycle.remotes.items():
             connector = self._engine.connections(cycle.name, name.partition(" ")[0])
             limits = limits_of(connector)
+            if remote.until:
+                self.close(cycle.name, name, remote.until)
             if limits.rate is not None:
                 starts = [now - (at - end) / 1e9 for end in recent_calls(remote, limits.rate, at)]
                 self.gates.gate(cycle.name, name, connector).remember(starts, limits)

@@ -37,6 +37,7 @@ from protocol.inputs import (
 from protocol.outbox import (
     AnswerLink,
     ArmTimer,
+    CloseGate,
     Effect,
     PerformCall,
     RearmTimers,
@@ -287,6 +288,8 @@ class Engine:
                 self.post(ended)
             case ArmTimer(due=due):
                 self.timers.arm(due)
+            case CloseGate(cycle=cycle, remote=remote, until=until):
+                self.calling.close(cycle, remote, until)
             case RearmTimers():
                 self.timers.rearm()
             case Report(incident=incident):

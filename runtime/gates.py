@@ -1,10 +1,12 @@
-"""Gates before remote systems: at most so many calls at once, and so many in any window of time.
+"""Gates before remote systems: so many calls at once, so many in any window of time, none while one asks for patience.
 
 1. What exceeds a limit waits, first come, first served, and never fails for it. The queue holds no call of its own: it
    is the open calls of the journal, each in the task that will send it.
 2. Each remote has a gate of its own, so one that is slow delays no other.
 3. A call that is not wanted any more, because its cycle was stopped, leaves the queue without using a place.
-4. Every call obeys the limits that its own connector says now, among the calls of all who use the gate.
+4. A gate that was closed opens for one call alone; the others follow when that one was not refused. So a remote that is
+   still busy is asked once, and not by all who waited.
+5. Every call obeys the limits that its own connector says now, among the calls of all who use the gate.
 """
 
 import math
@@ -43,6 +45,8 @@ class Gate:
         self._in_flight = 0
         self._starts: deque[float] = deque()  # Of calls, for as long as the longest window reaches back.
         self._window = 0.0
+        self._closed_until: float | None = None  # Past that instant, until one call has shown that it may open.
+        self._trial = False
         self._changed = trio.Event()
 
     @property
@@ -54,7 +58,12 @@ class Gate:
     def idle(self) -> bool:
         """Whether the gate has nothing to remember."""
         self._forget()
-        return not self._queue and not self._in_flight and not self._starts
+        open_again = self._closed_until is None or self._closed_until <= trio.current_time()
+        return open_again and not self._queue and not self._in_flight and not self._starts
+
+    def close(self, seconds: float) -> None:
+        """Let no call through for so long; one that is closed for longer stays so."""
+        self._closed_until = max(self._closed_until or 0, trio.current_time() + seconds)
 
     def remember(self, starts: Iterable[float], limits: Limits) -> None:
         """Count calls that another process made; times are Trio's, and may lie before its beginning."""
@@ -68,10 +77,16 @@ class Gate:
         if not await self._enter(limits, wanted):
             yield False
             return
+        closed = self._closed_until  # Then this is the one call that tries it.
+        self._trial = closed is not None
         try:
             yield True
         finally:
             self._in_flight -= 1
+            if closed is not None:
+                self._trial = False
+                if self._closed_until == closed:
+                    self._closed_until = None
             self._changed.set()
 
     async def _enter(self, limits: Limits, wanted: Callable[[], bool]) -> bool:
@@ -98,8 +113,11 @@ class Gate:
 
     def _pause(self, limits: Limits) -> float:
         """How long the first in the queue must wait at least; zero when it may go."""
-        if self._in_flight >= limits.concurrency:
+        if self._in_flight >= limits.concurrency or self._trial:
             return math.inf
+        now = trio.current_time()
+        if self._closed_until is not None and self._closed_until > now:
+            return self._closed_until - now
         rate = limits.rate
         if rate is None:
             return 0
@@ -107,7 +125,7 @@ class Gate:
         self._forget()
         if len(self._starts) < rate.count:
             return 0
-        return self._starts[-rate.count] + rate.window / 1e9 - trio.current_time()
+        return self._starts[-rate.count] + rate.window / 1e9 - now
 
     def _forget(self) -> None:
         begun = trio.current_time() - self._window

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, Start, Stop
+from protocol.state import IncidentRow
 from runtime.gates import Gate, Gates, Limits, limits_of
 from tests.runtime.rig import NOON, Rig, answer, running
 
@@ -76,11 +77,9 @@ async def shop(folder: Path, remote: Remote, rate: str, concurrency: int = 20) -
         yield rig
 
 
-async def test_7_a_rate_holds_in_every_window_and_nothing_fails_for_it(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_7_a_rate_holds_in_every_window_and_nothing_fails_for_it(tmp_path: Path, virtual_time: object) -> None:
     """Given 35 orders at once and 10 calls a second, then each is made, in order, within three seconds and a bit."""
-    del autojump_clock
+    del virtual_time
     remote = Remote()
     async with shop(tmp_path, remote, "10/second") as rig:
         begun = trio.current_time()
@@ -92,11 +91,9 @@ async def test_7_a_rate_holds_in_every_window_and_nothing_fails_for_it(
         assert 3 <= remote.starts[-1] - begun < 3.5
 
 
-async def test_7_a_slow_host_with_all_places_taken_delays_no_other(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_7_a_slow_host_with_all_places_taken_delays_no_other(tmp_path: Path, virtual_time: object) -> None:
     """Given a host that answers after a minute and two places, then another host's calls are made at once."""
-    del autojump_clock
+    del virtual_time
     remote = Remote(60)
     async with shop(tmp_path, remote, "1000/second", 2) as rig:
         for n in range(5):
@@ -109,11 +106,9 @@ async def test_7_a_slow_host_with_all_places_taken_delays_no_other(
         assert remote.most == 2
 
 
-async def test_7_the_time_in_the_queue_is_none_of_the_timeout(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_7_the_time_in_the_queue_is_none_of_the_timeout(tmp_path: Path, virtual_time: object) -> None:
     """Given one call a minute and a timeout of 30 seconds, then the fourth call is made after three minutes."""
-    del autojump_clock
+    del virtual_time
     remote = Remote()
     async with shop(tmp_path, remote, "1/minute") as rig:
         for n in range(4):
@@ -123,11 +118,9 @@ async def test_7_the_time_in_the_queue_is_none_of_the_timeout(
 
 
 @pytest.mark.parametrize("forgets", [False, True], ids=["store", "journal"])
-async def test_7_a_restart_goes_on_within_the_window(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, *, forgets: bool
-) -> None:
+async def test_7_a_restart_goes_on_within_the_window(tmp_path: Path, virtual_time: object, *, forgets: bool) -> None:
     """Given 20 calls a minute of which 20 were made, when the process starts anew, then no window has more than 20."""
-    del autojump_clock
+    del virtual_time
     remote = Remote()
     async with shop(tmp_path, remote, "20/minute") as rig:
         for n in range(50):
@@ -145,11 +138,9 @@ async def test_7_a_restart_goes_on_within_the_window(
     assert remote.starts[-1] - clock < 60 * 3, "and it is not left unused"
 
 
-async def test_7_calls_in_flight_at_a_crash_count_as_made(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_7_calls_in_flight_at_a_crash_count_as_made(tmp_path: Path, virtual_time: object) -> None:
     """Given five calls in flight when the process dies, then they use up the window of the next process."""
-    del autojump_clock
+    del virtual_time
     remote = Remote(40)
     async with shop(tmp_path, remote, "5/minute", 5) as rig:
         for n in range(9):
@@ -160,11 +151,9 @@ async def test_7_calls_in_flight_at_a_crash_count_as_made(
     assert remote.most_within(60) == 5
 
 
-async def test_11_a_call_in_the_queue_of_a_stopped_cycle_is_never_made(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_11_a_call_in_the_queue_of_a_stopped_cycle_is_never_made(tmp_path: Path, virtual_time: object) -> None:
     """Given calls that wait for their rate, when the cycle is stopped, then none leaves and none counts."""
-    del autojump_clock
+    del virtual_time
     remote = Remote()
     async with shop(tmp_path, remote, "1/minute") as rig:
         for n in range(5):
@@ -219,9 +208,9 @@ def test_7_whatever_comes_when_no_window_has_more_and_all_go_in_their_order(
         assert starts[number + rate] - starts[number] >= 1 - 1e-6
 
 
-async def test_7_a_caller_who_is_gone_leaves_the_queue_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
+async def test_7_a_caller_who_is_gone_leaves_the_queue_to_the_next(virtual_time: object) -> None:
     """Given tasks that are cancelled in the queue, first or not, then those behind them go on."""
-    del autojump_clock
+    del virtual_time
     gate, one = Gate(), Limits(1)
     gone: list[int] = []
 
@@ -242,8 +231,9 @@ async def test_7_a_caller_who_is_gone_leaves_the_queue_to_the_next(autojump_cloc
     assert gone == [1, 3]
 
 
-async def test_7_a_changed_concurrency_counts_from_the_next_call() -> None:
+async def test_7_a_changed_concurrency_counts_from_the_next_call(virtual_time: object) -> None:
     """A new definition may raise the bound of a connector that is in use."""
+    del virtual_time
     gate = Gate()
     async with trio.open_nursery() as nursery, gate.place(Limits(1), lambda: True):
         with trio.fail_after(1):
@@ -260,3 +250,83 @@ def test_7_connectors_of_one_name_and_base_are_one_installation() -> None:
     assert gates.gate("orders", "bank", bank) is not gates.gate("orders", "other", bank)
     assert gates.gate("orders", "bank", bank) is not gates.gate("orders", "bank https://else.example", bank)
     assert gates.gate("orders", "web", Connector()) is not gates.gate("refunds", "web", Connector())
+
+
+# ---------------------------------------------------------------- remotes that ask for patience
+
+
+def is_left_alone(rig: Rig) -> bool:
+    """Whether the cycle knows that its remote asked for patience."""
+    return any(remote.until for remote in rig.engine.state.cycle("orders").remotes.values())
+
+
+class Busy(Remote):
+    """Refuses every call until an instant, then answers."""
+
+    def __init__(self, until: float, seconds: float = 0.01) -> None:
+        super().__init__(seconds)
+        self.until = until
+
+    async def __call__(self, call: CallIntended) -> CallAnswer:
+        done = await super().__call__(call)
+        if call.request.connector == "slow" and trio.current_time() < self.until:
+            return answer({}, 429)
+        return done
+
+
+async def test_7_who_waited_for_a_busy_remote_asks_it_one_at_a_time(tmp_path: Path, virtual_time: object) -> None:
+    """Given 60 calls of which some were refused, when the time is over, then one is sent, and the others after it."""
+    del virtual_time
+    remote = Busy(150)
+    async with shop(tmp_path, remote, "1000/second", 5) as rig:
+        for n in range(60):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(lambda: rig.engine.state.cycle("orders").completed == 60)
+    first = [one for one in remote.starts if one < 30]
+    assert len(first) == 5, "those in flight together are all refused; nobody else was sent"
+    second = [one for one in remote.starts if 30 < one < 150]
+    assert len(second) == 1, "after a minute one tries it, and is refused"
+    rest = [one for one in remote.starts if one > 150]
+    assert len(rest) == 60
+    assert rest[0] == pytest.approx(second[0] + 120, abs=1), "two minutes later it is asked again"
+    assert rest[1] - rest[0] > remote.seconds - 1e-6, "the others follow when that one was answered"
+    assert rest[-1] - rest[0] < 5
+
+
+async def test_7_the_wait_for_a_busy_remote_is_none_of_the_timeout(tmp_path: Path, virtual_time: object) -> None:
+    """Given a timeout of 30 seconds and a call that had to wait for a minute, then it has its 30 seconds."""
+    del virtual_time
+    remote = Busy(50, seconds=25)
+    async with shop(tmp_path, remote, "1000/second", 1) as rig:
+        for n in range(2):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(lambda: rig.engine.state.cycle("orders").completed == 2)
+        assert not [one for one in rig.engine.state.changed_rows(IncidentRow) if one.kind != "rate_limited"]
+    assert remote.paths.count("/work/1") == 1
+
+
+async def test_7_a_restart_leaves_a_busy_remote_alone(tmp_path: Path, virtual_time: object) -> None:
+    """Given a remote that asked for patience, when the process starts anew with open calls, then they wait as well."""
+    del virtual_time
+    remote = Busy(50)
+    async with shop(tmp_path, remote, "1000/second", 1) as rig:
+        for n in range(4):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(lambda: is_left_alone(rig))
+    async with shop(tmp_path, remote, "1000/second", 1) as rig:
+        await until(lambda: rig.engine.state.cycle("orders").completed == 4)
+    assert len(remote.starts) == 5
+    assert remote.starts[1] - remote.starts[0] >= 60
+
+
+async def test_7_another_cycle_of_the_same_connector_leaves_it_alone_too(tmp_path: Path, virtual_time: object) -> None:
+    """Given a connector that two cycles share, when one cycle is refused, then the other's calls wait."""
+    del virtual_time
+    remote = Busy(50)
+    other = (SHOP % ("1000/second", 5)).replace("cycle: orders", "cycle: refunds")
+    async with running(tmp_path, SHOP % ("1000/second", 5), other, remote=remote) as rig:
+        await rig.hit("orders", "asked", {"n": 1}).decided()
+        await until(lambda: is_left_alone(rig))
+        await rig.hit("refunds", "asked", {"n": 2}).decided()
+        await until(lambda: rig.engine.state.cycle("refunds").completed == 1)
+    assert remote.starts[1] - remote.starts[0] >= 59
