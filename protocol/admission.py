@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
 from protocol.bodies import BodyError, UnsupportedBody
+from protocol.chain import Chain
 from protocol.cloudevents import read_event
 from protocol.definition import Dedupe, Verify
 from protocol.duration import SECOND_NS
@@ -39,6 +40,7 @@ class Incoming(Struct, frozen=True, kw_only=True):
     at: int
     origin: Origin | None = None
     depth: int = 0
+    chain: Chain = Chain()
     delivery: str = ""  # Set by links, whose name is the idempotency key of the call.
 
 
@@ -89,6 +91,7 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         wants_reply=wants_reply,
         answer_by=request.at + answer_within(plan, request.headers) if wants_reply else 0,
         depth=request.depth,
+        chain=request.chain,
         origin=request.origin,
         warnings=tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if warns else (),
     )

@@ -24,9 +24,10 @@ TEXT_CHARACTERS_MAX = 16 << 10  # Of a url or a header, as servers bound them.
 class StepFailed(Exception):
     """A step could not do its work; the cycle's `on_error` says what follows."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.detail = detail
 
 
 def idempotency_key(row: TransactionRow, step: str) -> str:

@@ -97,6 +97,9 @@ class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     depth: int
     origin: Origin | None = None
     answer_by: int = 0  # When the caller stops waiting for an answer.
+    chain: str = ""  # The chain it belongs to, "" when it begins one.
+    signed: bool = False  # Whether that, and the depth, is our own word.
+    sampled: bool = True  # Whether who began the trace records it.
 
 
 class HitDuplicated(Event, frozen=True, array_like=True, gc=False, tag=11):
@@ -330,6 +333,7 @@ class IncidentRaised(Event, frozen=True, array_like=True, gc=False, tag=70):
     kind: str
     message: str
     level: Literal["info", "warning", "error"]
+    detail: dict[str, Any] = {}  # The numbers and names behind the message; never data of the cycle.
 
 
 AnyEvent = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from protocol import events as e
 from protocol.bodies import read_body
+from protocol.chain import new_chain
 from protocol.definition import END
 from protocol.fold_hits import (
     count_task,
@@ -39,6 +40,7 @@ from protocol.state import (
     transaction_name,
 )
 
+LOOPED_MAX = 64  # Chains of one cycle whose loop was told.
 CHILDREN_MAX = 1000  # Children named by their parent; a split may have more, and each names its parent.
 
 
@@ -105,6 +107,7 @@ def _transaction_started(state: State, event: e.TransactionStarted, seq: int) ->
         event.depth,
         event.parent,
         events=[seq, seq],
+        chain=new_chain(event.cycle, seq, event.at),
     )
     _begin(state, row)
 
@@ -120,6 +123,8 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
     row.rounds = 0
+    if hit.chain:  # A request that says nothing of a chain goes on with the one of its transaction.
+        row.chain, row.sampled, row.depth = hit.chain, hit.sampled, max(row.depth, hit.depth)
     _move(state, row, "running")
 
 
@@ -215,6 +220,8 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         data={**parent.data, event.step: item},
         phase=parent.phase,
         events=[seq, seq],
+        chain=parent.chain,
+        sampled=parent.sampled,
     )
     _begin(state, child)
 
@@ -235,25 +242,28 @@ def _transaction_gathered(state: State, event: e.TransactionGathered, seq: int) 
     state.save(row)
     cycle = state.cycle(event.cycle)
     cycle.gathered = {**cycle.gathered, event.step: cycle.gathered.get(event.step, 0) + 1}
+    cycle.deepest[event.step] = max((row.depth, row.chain), cycle.deepest.get(event.step, (0, "")))
     state.save(cycle)
 
 
 def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
     cycle = state.cycle(event.cycle)
     cycle.gathered = {step: count for step, count in cycle.gathered.items() if step != event.step}
+    depth, chain = cycle.deepest.pop(event.step, (0, ""))  # Else a loop through here would be none.
     row = TransactionRow(
         seq,
         event.cycle,
         event.definition_hash,
         event.at,
         event.at,
-        0,
+        depth,
         None,
         step=event.target,
         number=1,
         data={event.step: {"count": event.count}},
         phase=event.step,
         events=[seq, seq],
+        chain=chain or new_chain(event.cycle, seq, event.at),
     )
     _begin(state, row)
 
@@ -324,9 +334,12 @@ def _wait_ended(state: State, event: e.WaitEnded, seq: int) -> None:
 
 
 def _incident_raised(state: State, event: e.IncidentRaised, seq: int) -> None:
-    state.save(
-        IncidentRow(seq, event.cycle, event.at, event.transaction, event.step, event.kind, event.message, event.level)
-    )
+    about = (event.transaction, event.step, event.kind, event.message, event.level, event.detail)
+    state.save(IncidentRow(seq, event.cycle, event.at, *about))
+    if event.kind == "loop_detected":
+        cycle = state.cycle(event.cycle)
+        cycle.looped = [*cycle.looped, str(event.detail.get("chain", ""))][-LOOPED_MAX:]
+        state.save(cycle)
     if event.transaction:
         plans = state.program(state.transaction(event.transaction).definition_hash).plans
         if isinstance(plans.get(event.step), RespondPlan):

@@ -1,7 +1,7 @@
 """What a failure of a step means (section 10): an incident, and what the policy says."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from protocol.events import CycleStopping, HitParked, StepCompleted, TransactionFailed
 from protocol.inputs import Deliver, Stop
@@ -10,7 +10,7 @@ from protocol.state import TransactionRow
 from protocol.turn import Turn
 
 
-def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
+def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
     """Record an incident and do what the step's `on_error` says: go on, or fail the transaction.
 
     A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps
@@ -18,7 +18,7 @@ def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
     """
     step = row.step
     plan = turn.program(row).plans[step]
-    turn.incident(row.id, step, kind, message)
+    turn.incident(row.id, step, kind, message, detail=detail)
     if isinstance(plan, WebhookPlan) or plan.policy != "ignore":
         if not isinstance(plan, WebhookPlan) and plan.policy == "stop_cycle":
             _stop_cycle(turn, row.cycle)

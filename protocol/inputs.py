@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from protocol.chain import Chain
 from protocol.events import Origin
 
 
@@ -31,6 +32,7 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
     answer_by: int = 0
+    chain: Chain = Chain()
 
 
 class CallAnswer(Struct, frozen=True, gc=False):

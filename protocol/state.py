@@ -51,6 +51,8 @@ class CycleRow(Struct, gc=False, array_like=True):
     parked: int = 0
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
+    deepest: dict[str, tuple[int, str]] = {}  # Depth and chain of the deepest that came to a `wait_all`, by its step.
+    looped: list[str] = []  # The latest chains that were refused for their depth, so that each is told once.
     remotes: dict[str, RemoteRow] = {}  # By `protocol.remotes.remote_of`; only those with something to remember.
 
 
@@ -90,6 +92,8 @@ class HitRow(Struct, gc=False, array_like=True):
     answer_by: int = 0
     branches: int = 0  # Transactions in progress that share this hit, once it was split.
     failed_at: str = ""  # The step at which one of them failed.
+    chain: str = ""  # The chain that it said it belongs to.
+    sampled: bool = True
 
 
 class OpenCall(Struct, gc=False, array_like=True):
@@ -129,6 +133,8 @@ class TransactionRow(Struct, gc=False, array_like=True):
     phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+    chain: str = ""  # What set it off, and its latest pass; the id of a trace (`protocol.chain`).
+    sampled: bool = True
 
 
 class IncidentRow(Struct, gc=False, array_like=True):
@@ -142,6 +148,7 @@ class IncidentRow(Struct, gc=False, array_like=True):
     kind: str
     message: str
     level: str
+    detail: dict[str, Any] = {}
 
 
 class UsageRow(Struct, gc=False, array_like=True):

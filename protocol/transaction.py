@@ -138,7 +138,7 @@ def _step(turn: Turn, row: TransactionRow) -> None:
     except ExpressionError as fault:
         step_failed(turn, row, "invalid_expression", str(fault))
     except StepFailed as fault:
-        step_failed(turn, row, fault.kind, str(fault))
+        step_failed(turn, row, fault.kind, str(fault), fault.detail)
 
 
 def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
@@ -177,7 +177,9 @@ def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
 def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     step = row.step
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
-        raise StepFailed("loop_detected", f"508 Loop Detected: links are {row.depth} deep at {step}")
+        detail = {"chain": row.chain, "depth": row.depth + 1, "signed": True}
+        message = f"508 Loop Detected: chain {row.chain} is {row.depth} hand-overs deep at {row.cycle}/{step}"
+        raise StepFailed("loop_detected", message, detail)
     request = render_request(plan, scope(turn.state, row))
     until = left_alone(turn.state.cycle(row.cycle), request)
     if until > turn.at:

@@ -67,9 +67,17 @@ class Turn:
         """Whether the turn holds as much as one turn may; what is not begun yet goes to `rest`."""
         return self._bytes > TURN_BYTES or self.passes >= TURN_PASSES
 
-    def incident(self, transaction: int, step: str, kind: str, message: str, level: Any = "error") -> None:
+    def incident(
+        self,
+        transaction: int,
+        step: str,
+        kind: str,
+        message: str,
+        level: Any = "error",
+        detail: dict[str, Any] | None = None,
+    ) -> None:
         """Record something a person should know."""
-        self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level))
+        self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level, detail or {}))
 
     def program(self, row: TransactionRow) -> Program:
         """The version of the cycle that a transaction runs."""

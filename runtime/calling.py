@@ -1,9 +1,12 @@
 """Calls of the engine on their way out: each waits at the gate of its remote, and is sent if it is still wanted."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import trio
 
+from protocol.chain import CHAIN_HEADER, TRACE_HEADER, chain_header, traceparent
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, ScriptResult
@@ -11,7 +14,9 @@ from protocol.program import CallPlan
 from protocol.remotes import recent_calls, remote_of
 from protocol.retry import asks_for_patience
 from protocol.state import CycleRow, OpenCall, TransactionRow
+from runtime.egress import Refused
 from runtime.gates import Gates, limits_of
+from runtime.outbound import url_of
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -30,6 +35,10 @@ class Calling:
     async def perform(self, call: CallIntended, number: int, data: dict[str, Any] | None) -> None:
         """Send a request, or call a function of the project with `data`; the outcome becomes an input."""
         engine = self._engine
+        if data is None and (own := self._own_webhook(call)) is not None:
+            depth = engine.state.transaction(call.transaction).depth
+            engine.links.hand_over(call, number, depth, own, by_url=True)
+            return
         outcome = await (self._send(call) if data is None else engine.scripts.perform(call, data))
         if outcome is not None:
             engine.post(
@@ -43,12 +52,31 @@ class Calling:
         async with gate.place(limits_of(connector), lambda: self._is_open(call)) as sent:
             if not sent:
                 return None
-            plan = engine.state.program(engine.state.transaction(call.transaction).definition_hash).plans[call.step]
+            row = engine.state.transaction(call.transaction)
+            plan = engine.state.program(row.definition_hash).plans[call.step]
             safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
-            outcome = await engine.outbound.perform(call, connector, safe_to_repeat=safe)
+            marked = with_headers(call, chain_headers(row, call, engine.chain_key))
+            outcome = await engine.outbound.perform(marked, connector, safe_to_repeat=safe)
             if isinstance(outcome, CallAnswer) and asks_for_patience(outcome.status, outcome.headers):
                 gate.close(DECIDED_S)
             return outcome
+
+    def _own_webhook(self, call: CallIntended) -> tuple[str, str] | None:
+        """The webhook of this very server that a call names by its URL: it is handed over like a link."""
+        engine = self._engine
+        try:
+            url = str(url_of(call, engine.connections(call.cycle, call.request.connector)))
+        except Refused:
+            return None  # The attempt says so.
+        base = next((one for one in engine.own_urls if url.startswith(one)), None)
+        if base is None:
+            return None
+        identifier = re.split("[/?#]", url.removeprefix(base), maxsplit=1)[0]
+        for row in engine.state.cycles():
+            for step, one in row.identifiers.items():
+                if one == identifier and step in engine.state.program(row.definition_hash).plans:
+                    return row.name, step
+        return None
 
     def close(self, cycle: str, remote: str, until: int) -> None:
         """Leave a remote alone until then: it put a call off."""
@@ -86,6 +114,21 @@ class Calling:
             connector = self._engine.connections(cycle.name, name.partition(" ")[0])
             limits = limits_of(connector)
             self.gates.gate(cycle.name, name, connector).remember(starts[: limits.concurrency], limits)
+
+
+def chain_headers(row: TransactionRow, call: CallIntended, key: bytes) -> dict[str, str]:
+    """What tells whoever gets the call which chain it belongs to, the same on every attempt."""
+    return {
+        TRACE_HEADER: traceparent(row.chain, call.idempotency_key, sampled=row.sampled),
+        CHAIN_HEADER: chain_header(row.chain, row.depth + 1, key),
+    }
+
+
+def with_headers(call: CallIntended, headers: dict[str, str]) -> CallIntended:
+    """A call whose request has these headers, whatever its step would rather send."""
+    own = {name: value for name, value in call.request.headers.items() if name.lower() not in headers}
+    request = msgspec.structs.replace(call.request, headers={**own, **headers})
+    return msgspec.structs.replace(call, request=request)
 
 
 def is_attempt(open_call: OpenCall | None, call: CallIntended) -> bool:

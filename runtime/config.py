@@ -16,6 +16,7 @@ from protocol.duration import parse_duration
 
 CONFIG_FILE = "cyclewright.toml"
 TOKEN_VARIABLE = "CYCLEWRIGHT_TOKEN"  # noqa: S105 - The name of a variable, not a secret.
+CHAIN_KEY_VARIABLE = "CYCLEWRIGHT_CHAIN_KEY"  # Shared by servers that believe each other's chain headers.
 TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
 KEY_FILE = "status.key"
 JOURNAL_FOLDER = "journal"
@@ -124,3 +125,8 @@ def secret_file(path: Path) -> str:
 def admin_token(data: Path) -> str:
     """The token of the API: from the environment, else from its file beside the journal."""
     return os.environ.get(TOKEN_VARIABLE) or secret_file(data / TOKEN_FILE)
+
+
+def chain_key() -> str:
+    """The key of chain headers that servers of one operator share; "" when this one keeps to itself."""
+    return os.environ.get(CHAIN_KEY_VARIABLE, "")

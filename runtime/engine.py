@@ -91,8 +91,10 @@ class Engine:
         self.connections: Callable[[str, str], Connector] = partial(connector_of, self)
         self.public_url = ""
         self.sign: Callable[[int], str] = lambda hit: ""  # noqa: ARG005 - Replaced by the door, which has the key.
+        self.chain_key = b""  # Signs the chain headers of calls.
+        self.own_urls: frozenset[str] = frozenset()  # What comes before the identifier in URLs of own webhooks.
         self.calling = Calling(self)
-        self._links = Links(self)
+        self.links = Links(self)
         self._log = log_
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
@@ -283,7 +285,7 @@ class Engine:
                 if call.link is None:
                     self.spawn(self.calling.perform, call, number, data)
                 else:
-                    self._links.hand_over(call, number, depth, call.link)
+                    self.links.hand_over(call, number, depth, call.link)
             case AnswerLink(ended=ended):
                 self.post(ended)
             case ArmTimer(due=due):

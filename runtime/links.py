@@ -5,11 +5,16 @@ first attempt made. Nothing waits in a slot: the parent's pass is a row until th
 """
 
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from msgspec import UNSET
 
 from protocol.admission import Incoming, admit
 from protocol.answers import problem
+from protocol.chain import Chain
 from protocol.events import CallIntended, Origin
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Hit, Resumed
+from protocol.program import WebhookPlan
 from protocol.state import Reply
 
 if TYPE_CHECKING:
@@ -22,25 +27,34 @@ class Links:
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
 
-    def hand_over(self, call: CallIntended, number: int, depth: int, link: tuple[str, str]) -> None:
-        """Hand a request to another cycle: the same checks and answers as over HTTP, without a socket."""
+    def hand_over(
+        self, call: CallIntended, number: int, depth: int, link: tuple[str, str], *, by_url: bool = False
+    ) -> None:
+        """Hand a request to another cycle: the same checks and answers as over HTTP, without a socket.
+
+        A webhook that verifies its callers trusts a link, which the author of a cycle has written. What was found by a
+        URL may have been named by data, so it is refused as any caller who can not sign.
+        """
         cycle, step = link
         request = call.request
+        row = self._engine.state.transaction(call.transaction)
         origin = Origin(call.cycle, call.transaction, call.step, number)
         headers = {**request.headers, "content-type": request.content_type}
         incoming = Incoming(
             method=request.method,
             headers=headers,
-            query={},
+            query=dict(parse_qsl(urlsplit(request.url).query, keep_blank_values=True)),
             body=request.body,
             at=self._engine.clock(),
             origin=origin,
             depth=depth + 1,
+            chain=Chain(row.chain, signed=True, sampled=row.sampled),
             delivery=call.idempotency_key,
         )
         try:
             program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
-            hit = admit(program, step, incoming)
+            refusal = _unsigned(program.webhook(step)) if by_url else None
+            hit = refusal or admit(program, step, incoming)
         except KeyError:
             hit = problem(404, "No such webhook", f"there is no webhook {cycle}/{step}")
         if isinstance(hit, Reply):
@@ -67,3 +81,9 @@ class Links:
         self._engine.post(
             CallEnded(origin.cycle, self._engine.clock(), origin.transaction, origin.step, origin.number, 0, answer)
         )
+
+
+def _unsigned(plan: WebhookPlan) -> Reply | None:
+    if plan.step.verify is UNSET:
+        return None
+    return problem(401, "Not verified", "a webhook of this server that verifies its callers takes `cycle:` links alone")

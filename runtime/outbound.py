@@ -149,7 +149,7 @@ class _Attempt:
     async def _follow(
         self, kept: httpcore.AsyncConnectionPool, fresh: httpcore.AsyncConnectionPool
     ) -> CallAnswer | CallFailure:
-        url = self._url()
+        url = url_of(self._call, self._connector)
         self._host = url.host
         if url.userinfo:
             self._basic = "Basic " + base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
@@ -171,16 +171,6 @@ class _Attempt:
             at_home = at_home and _origin(target) == _origin(url)
             url = target
         return CallFailure("sent", f"more than {REDIRECTS_MAX} redirects")
-
-    def _url(self) -> httpx.URL:
-        url, base = self._call.request.url, self._connector.base_url
-        if not _ABSOLUTE.match(url):
-            url = resolve_secrets(base).rstrip("/") + "/" + url.lstrip("/")
-        try:
-            return _checked(httpx.URL(url))
-        except (httpx.InvalidURL, ValueError) as fault:
-            said = "" if _ENV.search(base) else f": {fault}"
-            raise Refused(f"the URL of the call is not one{said}") from None
 
     def _request(self, url: httpx.URL, *, at_home: bool) -> httpx.Request:
         said = self._call.request
@@ -229,6 +219,22 @@ class _Attempt:
     async def _trace(self, event: str, _info: Mapping[str, object]) -> None:
         if event == "http11.send_request_headers.started":
             self._sent = True
+
+
+def url_of(call: CallIntended, connector: Connector) -> httpx.URL:
+    """Where a call goes.
+
+    Raises:
+        Refused: that is no URL; a secret of the connector is in no error.
+    """
+    url, base = call.request.url, connector.base_url
+    if not _ABSOLUTE.match(url):
+        url = resolve_secrets(base).rstrip("/") + "/" + url.lstrip("/")
+    try:
+        return _checked(httpx.URL(url))
+    except (httpx.InvalidURL, ValueError) as fault:
+        said = "" if _ENV.search(base) else f": {fault}"
+        raise Refused(f"the URL of the call is not one{said}") from None
 
 
 def _checked(url: httpx.URL) -> httpx.URL:

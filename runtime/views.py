@@ -38,6 +38,8 @@ def transaction_view(
     return {
         **status_view(row),
         "step": row.step,
+        "chain": row.chain,
+        "depth": row.depth,
         "hash": row.definition_hash,
         "hold_until": instant(row.until),
         "matches_by": {step: hidden.key(step, key) for step, key in row.reached.items()},
@@ -91,6 +93,7 @@ def _incident_view(row: IncidentRow) -> dict[str, Any]:
         "kind": row.kind,
         "message": row.message,
         "level": row.level,
+        "detail": row.detail,
     }
 
 

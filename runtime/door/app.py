@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from protocol.admission import Incoming, admit, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
+from protocol.chain import read_chain
 from protocol.inputs import Duplicate, Hit
 from protocol.state import Reply
 from runtime.door.api import add_api
@@ -90,12 +91,16 @@ async def _webhook(door: Door, identifier: str) -> Response:
     program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
     body = await request.get_data(as_text=False)
     assert isinstance(body, bytes), "asked for as bytes"
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+    chain, depth = read_chain(headers, door.chain_key)
     incoming = Incoming(
         method=request.method,
-        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]},
+        headers=headers,
         query=request.args.to_dict() if request.query_string else {},
         body=body,
         at=engine.clock(),
+        depth=depth,
+        chain=chain,
     )
     refusal = door.verified(program.webhook(route.step), route, incoming)
     if refusal is not None:

@@ -21,6 +21,7 @@ class Partner:
     def __init__(self) -> None:
         self.effects: Counter[str] = Counter()
         self.bodies: list[Any] = []
+        self.heard: list[dict[str, str]] = []  # The headers of each request, names in lower case.
         self.callback = ""
         self._gate = (threading.Semaphore(0), threading.Event())
         self._gate[1].set()
@@ -32,6 +33,7 @@ class Partner:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"null")
+                partner.heard.append({name.lower(): value for name, value in self.headers.items()})
                 answer = partner.handle(self.path, body, self.headers.get("idempotency-key", ""))
                 packed = json.dumps(answer).encode()
                 self.send_response(200)
