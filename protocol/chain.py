@@ -30,6 +30,9 @@ class Chain(Struct, frozen=True):
     sampled: bool = True  # Whether who began the trace records it.
 
 
+NO_CHAIN = Chain()
+
+
 def new_chain(cycle: str, seq: int, at: int) -> str:
     """The id of a chain that begins with an event: by its place and its instant, since two servers may agree in one."""
     return hashlib.blake2b(f"{cycle} {seq} {at}".encode(), digest_size=16).hexdigest()
@@ -48,6 +51,8 @@ def traceparent(chain: str, call: str, *, sampled: bool) -> str:
 
 def read_chain(headers: Mapping[str, str], key: bytes) -> tuple[Chain, int]:
     """The chain of a request that came in, and its depth; what is not written as it should be is not there."""
+    if CHAIN_HEADER not in headers and TRACE_HEADER not in headers:
+        return NO_CHAIN, 0  # Most requests, at once.
     trace = _TRACE.fullmatch(headers.get(TRACE_HEADER, ""))
     if trace is not None and (
         _ZERO.fullmatch(trace[2]) or _ZERO.fullmatch(trace[3]) or (trace[1] == "00" and trace[5] is not None)

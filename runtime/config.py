@@ -39,6 +39,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `cyclewright.toml` may say."""
 
     bind: str = "127.0.0.1:8080"
+    tls_certificate: str = (
+        ""  # A PEM file, with the chain; relative to the project. With it the server speaks TLS only.
+    )
+    tls_key: str = ""  # Its key, a PEM file that others can not read.
     public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
     project: str = "."  # The folder of the cycles; the command line says it, not the file.
     data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
@@ -46,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     header_bytes_max: int = 16 << 10  # As nginx and Node allow by default.
     mailbox_items_max: int = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
     mailbox_bytes_max: int = 64 << 20  # Their bodies.
+    connections_max: int = 20_000  # Open at once, at about 10 KiB each; past it new ones are told 503.
+    lane: bool = True  # Whether webhooks take the short way; without it Hypercorn serves everything.
     running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
     body_timeout: str = "30 seconds"  # For a whole body; the slowest known senders need 10 seconds.
     idle_timeout: str = "5 seconds"  # For a whole head, and between requests: longer only keeps sockets open.
@@ -53,6 +59,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
     quota: Quota = Quota()
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
+
+    @property
+    def local_url(self) -> str:
+        """The URL of the address that is bound; over TLS the public one, since that is the certificate's name."""
+        if self.tls_certificate and self.public_url:
+            return self.public_url.rstrip("/")
+        host, port = self.host_port
+        return f"{'https' if self.tls_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
     def grace_ns(self) -> int:

@@ -4,9 +4,9 @@ Order of a start: lock and epoch, store, tail of the journal, `WriterStarted`, w
 overdue timers, and last the door. `/readyz` answers 503 with the progress until then.
 """
 
+import gc
 import resource
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -15,9 +15,6 @@ from pathlib import Path
 import structlog
 import trio
 from httpx import URL
-from hypercorn.config import Config as HypercornConfig
-from hypercorn.config import Sockets
-from hypercorn.trio import serve as hypercorn_serve
 from msgspec import ValidationError
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
@@ -26,16 +23,15 @@ from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, chain_key, secret_file
 from runtime.deploying import deploy, load_scripts, reload, reload_logged
-from runtime.door import Door, SentNotes, make_app
+from runtime.door import Door, Listener
 from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
 from runtime.replay import EventsNewer
 from runtime.store import Database, StoredState, StoreError
 
-LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
-KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
+COLLECT_AT = (50_000, 20, 50)  # New containers between collections: 700 would be one every ten requests, for nothing.
 DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
 
 Progress = Callable[[str, int, int], None]
@@ -95,9 +91,11 @@ async def serve(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
-            bound = await nursery.start(partial(_http, settings, door, stop_http))
+            bound = await nursery.start(Listener(settings, door).run, stop_http)
             nursery.start_soon(_at_signals, signals, door, settings, stop_http, nursery.cancel_scope)
             await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage, progress=progress))
+            gc.freeze()  # What a start has loaded stays.
+            gc.set_threshold(*COLLECT_AT)
             task_status.started(bound)
             log.info("ready", url=bound, cycles=len(definitions))
     log.info("stopped")
@@ -116,45 +114,6 @@ async def _at_signals(
     await _drain(door, settings)
     stop_http.set()
     running.cancel()
-
-
-class _HttpConfig(HypercornConfig):
-    """Hypercorn's settings, with a bound for callers who do not take their answers.
-
-    Hypercorn shields what it sends over HTTP/1.1 from cancellation, so such a caller would hold his connection for
-    ever, and keep the server from ending. Only the kernel can cut him off; connections inherit the listener's option.
-    """
-
-    answer_timeout_s: float
-
-    def create_sockets(self) -> Sockets:
-        """The listeners; nothing is accepted from them yet."""
-        sockets = super().create_sockets()
-        option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it.
-        if option is not None:
-            milliseconds = max(1, round(self.answer_timeout_s * 1000))
-            for listener in sockets.insecure_sockets:
-                listener.setsockopt(socket.IPPROTO_TCP, option, milliseconds)
-        return sockets
-
-
-async def _http(settings: Settings, door: Door, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
-    config = _HttpConfig()
-    config.bind = [settings.bind]
-    config.answer_timeout_s = settings.answer_timeout_s
-    config.backlog = LISTEN_BACKLOG
-    config.h11_max_incomplete_size = settings.header_bytes_max
-    config.keep_alive_timeout = settings.idle_timeout_s
-    config.include_server_header = False
-    config.graceful_timeout = 1.0
-    config.keep_alive_max_requests = KEPT_REQUESTS_MAX
-    config.accesslog = None
-    config.errorlog = None
-
-    async with trio.open_nursery() as nursery:
-        app = SentNotes(make_app(door), settings.answer_timeout_s)
-        binds = await nursery.start(partial(hypercorn_serve, app, config, shutdown_trigger=stop.wait))
-        task_status.started(binds[0])
 
 
 async def _work(

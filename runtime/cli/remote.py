@@ -42,8 +42,7 @@ class Api:
 
     def __init__(self, project: Path, server: str) -> None:
         settings = load_settings(project)
-        host, port = settings.host_port
-        self.url = (server or f"http://{f'[{host}]' if ':' in host else host}:{port}").rstrip("/")
+        self.url = (server or settings.local_url).rstrip("/")
         token_file = Path(settings.data) / TOKEN_FILE
         self.token = os.environ.get(TOKEN_VARIABLE) or (token_file.read_text().strip() if token_file.exists() else "")
 
@@ -223,7 +222,7 @@ def urls(project: Path, *, server: ServerUrl = "", json: Json = False) -> None:
 
 def _journaled_urls(project: Path) -> dict[str, dict[str, str]]:
     settings = load_settings(project)
-    base = settings.public_url.rstrip("/") or f"http://{settings.bind}"
+    base = settings.public_url.rstrip("/") or settings.local_url
     place = journal_folder(Path(settings.data))
     known = known_of(place, LocalLog.open_reader(place))
     return {

@@ -2,5 +2,6 @@
 
 from runtime.door.app import SentNotes, make_app
 from runtime.door.door import Door
+from runtime.door.listener import Listener
 
-__all__ = ["Door", "SentNotes", "make_app"]
+__all__ = ["Door", "Listener", "SentNotes", "make_app"]

@@ -1,36 +1,27 @@
 """The Quart-Trio application: webhooks, status, health and the API, over one engine.
 
-A request becomes a hit by `protocol.admission`, a verdict by the engine, and an answer here. Errors of every kind
-leave as problem details (RFC 9457), never as a traceback.
+Errors of every kind leave as problem details (RFC 9457), never as a traceback.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 import trio
-from msgspec import json
 from quart import Quart, Response, request
 from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
-from protocol.admission import Incoming, admit, answer_within
-from protocol.answers import DUPLICATE_HEADER, problem
-from protocol.chain import read_chain
-from protocol.inputs import Duplicate, Hit
-from protocol.state import Reply
+from protocol.admission import Incoming
+from protocol.answers import problem
 from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
-from runtime.engine import Engine
-from runtime.metering import QuotaReached
-from runtime.ticket import Overloaded, Ticket
+from runtime.door.http1 import parameters
+from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
 
 # The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
 WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
-
-Fate = Literal["sent", "gone"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
@@ -80,89 +71,29 @@ def make_app(door: Door) -> QuartTrio:
 
 
 async def _webhook(door: Door, identifier: str) -> Response:
-    refusal = not_ready(door)
-    if refusal is not None:
-        return as_response(refusal)
-    engine = door.engine
-    assert engine is not None, "a ready door has an engine"
-    route = door.route(identifier)
-    if route is None:
-        return as_response(problem(404, "No such webhook", "no cycle has this identifier"))
-    program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
-    body = await request.get_data(as_text=False)
+    found = find(door, identifier)
+    if isinstance(found, Answer):
+        return as_response(found.reply)
+    assert door.engine is not None, "a door that finds its webhooks is ready"
+    try:
+        body = await request.get_data(as_text=False)
+    except RequestEntityTooLarge:
+        return as_response(too_large(door))
+    except RequestTimeout:
+        return as_response(too_slow(door))
     assert isinstance(body, bytes), "asked for as bytes"
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
-    chain, depth = read_chain(headers, door.chain_key)
     incoming = Incoming(
         method=request.method,
-        headers=headers,
-        query=request.args.to_dict() if request.query_string else {},
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]},
+        query=parameters(request.query_string),
         body=body,
-        at=engine.clock(),
-        depth=depth,
-        chain=chain,
+        at=door.engine.clock(),
     )
-    refusal = door.verified(program.webhook(route.step), route, incoming)
-    if refusal is not None:
-        return as_response(refusal)
-    admitted = admit(program, route.step, incoming)
-    if isinstance(admitted, Reply):
-        return as_response(admitted)
-    return await deliver(engine, admitted)
-
-
-async def deliver(engine: Engine, hit: Hit) -> Response:
-    """Put a hit to its cycle and answer: at once, or by what the pass responds."""
-    try:
-        ticket = engine.accept(hit)
-    except Overloaded as full:
-        headers = {"retry-after": str(full.retry_after)}
-        return as_response(problem(503, "Overloaded", str(full), headers=headers))
-    except QuotaReached as used:
-        headers = {"retry-after": str(used.retry_after)}
-        return as_response(problem(429, "Quota reached", str(used), headers=headers))
-    try:
-        outcome = await ticket.decided()
-    except trio.Cancelled:
-        engine.leave(hit.cycle, ticket, "gone")
-        raise
-    marks = {DUPLICATE_HEADER: "true"} if isinstance(outcome.verdict, Duplicate) else {}
-    if outcome.reply is not None:
-        return as_response(outcome.reply, **marks)
-    return await _wait(engine, hit, ticket, outcome.waits, marks)
-
-
-async def _wait(engine: Engine, hit: Hit, ticket: Ticket, waits: int, marks: dict[str, str]) -> Response:
-    """Wait for the built answer within the caller's and the step's bounds; the transaction knows nothing of them."""
-    plan = engine.state.program(engine.state.cycle(hit.cycle).definition_hash).webhook(hit.step)
-    bound = answer_within(plan, hit.headers) / 1e9
-    try:
-        with trio.move_on_after(bound):
-            await ticket.answered()
-    except trio.Cancelled:
-        engine.leave(hit.cycle, ticket, "gone")
-        raise
-    if ticket.reply is not None:  # Also when the bound is zero, or came in the same instant.
-
-        def settle(fate: Fate) -> None:
-            if fate == "sent" or not marks:  # Who repeats a delivery and hangs up says nothing of the first caller.
-                engine.settle(hit.cycle, waits, fate)
-
-        _on_end(settle)
-        return as_response(ticket.reply, **marks)
-    engine.leave(hit.cycle, ticket, "deadline")
-    url = engine.status_url(waits)
-    if plan.step.on_late == "accept":
-        body = {"status": "accepted", "hit": waits, "status_url": url}
-        return as_response(
-            Reply(202, {"content-type": "application/json", "location": url}, json.encode(body)), **marks
-        )
-    detail = f"no answer within {bound:g} seconds; the run goes on"
-    return as_response(problem(504, "Answer is late", detail, headers={"location": url}, status_url=url), **marks)
-
-
-def _on_end(note: Callable[[Fate], None]) -> None:
-    request.scope["cyclewright.end"] = note  # type: ignore[typeddict-unknown-key]  # Read by SentNotes, ours.
+    answer = await receive(door, found, incoming)
+    if isinstance(answer, Waiting):
+        answer = await answer.answer()
+        request.scope["cyclewright.end"] = answer.settle  # type: ignore[typeddict-unknown-key]  # Read by SentNotes, ours.
+    return as_response(answer.reply)
 
 
 class SentNotes:

@@ -22,7 +22,7 @@ from runtime.engine import Engine
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
-SIGNATURE_DIGITS = 32  # 128 bits of the capability in a status URL.
+SIGNATURE_BYTES = 16  # Of the capability in a status URL: 128 bits.
 
 
 class Route(Struct, frozen=True):
@@ -43,8 +43,8 @@ class Door:
         self.progress = 0
         self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
         self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
-        self.chain_key = (chain_key or status_key).encode()
-        self._status_key = status_key.encode()
+        self.chain_key = hashlib.blake2b((chain_key or status_key).encode()).digest()
+        self._status_key = hashlib.blake2b(status_key.encode()).digest()  # 64 bytes, whatever the file holds.
         self._routes: dict[str, Route] = {}
 
     def open(self, engine: Engine) -> None:
@@ -84,9 +84,9 @@ class Door:
         return None
 
     def sign(self, hit: int) -> str:
-        """The capability that makes a status URL unguessable."""
-        digest = hmac.new(self._status_key, str(hit).encode(), hashlib.sha256)
-        return digest.hexdigest()[:SIGNATURE_DIGITS]
+        """The capability that makes a status URL unguessable: keyed BLAKE2b (RFC 7693), cheaper than an HMAC."""
+        digest = hashlib.blake2b(str(hit).encode(), key=self._status_key, digest_size=SIGNATURE_BYTES)
+        return digest.hexdigest()
 
     def signed(self, name: str) -> int | None:
         """The hit that a status URL names; None when the signature is not ours."""
@@ -101,9 +101,9 @@ class Door:
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self.token.encode())
 
 
-def as_response(reply: Reply, **more: str) -> Response:
+def as_response(reply: Reply) -> Response:
     """A reply on its way out."""
-    response = Response(reply.body, reply.status, headers={**reply.headers, **more})
+    response = Response(reply.body, reply.status, headers=reply.headers)
     if "content-type" not in reply.headers:
         response.headers.pop("content-type", None)
     return response

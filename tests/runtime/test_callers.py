@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from quart_trio import QuartTrio
 
 from protocol.inputs import Hit
 from protocol.state import HitRow
 from runtime.config import Settings
 from runtime.door import Door, SentNotes, make_app
-from runtime.door.app import deliver
+from runtime.door.webhook import Answer, Waiting, deliver
 from runtime.store.rows import TABLES
 from tests.runtime.disk import SlowDisk
 from tests.runtime.rig import running
@@ -107,9 +106,12 @@ async def test_5_4_who_does_not_take_his_answer_is_gone(tmp_path: Path, stuck_at
 
 async def test_4_1_a_full_mailbox_answers_503_with_retry_after(tmp_path: Path) -> None:
     """4.1: given a mailbox that holds one request, when two come at once, then the second is told 503 and when."""
-    async with running(tmp_path, QUOTES, mailbox_items_max=1) as rig, QuartTrio("caller").test_request_context("/"):
+    async with running(tmp_path, QUOTES, mailbox_items_max=1) as rig:
         rig.engine.accept(ask(1))
         refused = await deliver(rig.engine, ask(2))
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert isinstance(refused, Answer)
+        assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "1")
         await trio.testing.wait_all_tasks_blocked()
-        assert (await deliver(rig.engine, ask(3))).status_code == 200
+        waiting = await deliver(rig.engine, ask(3))
+        assert isinstance(waiting, Waiting)
+        assert (await waiting.answer()).reply.status == 200
