@@ -7,6 +7,7 @@
 4. At the end of a turn every accepted hit has a place, and what the turn could not hold is an input of its own.
 """
 
+from protocol.alerts import alert_done, set_alerts, tell_next
 from protocol.events import (
     CallSettled,
     CycleDeployed,
@@ -23,6 +24,7 @@ from protocol.events import (
 )
 from protocol.failures import fail, keep
 from protocol.inputs import (
+    AlertDone,
     CallEnded,
     Continue,
     Deliver,
@@ -64,6 +66,7 @@ def decide(state: State, given: Input, seq: int) -> Decision:
     verdict = _decide(turn, given)
     _gather(turn)
     _finish_when_drained(turn)
+    tell_next(turn)
     return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
 
 
@@ -93,6 +96,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case AlertDone():
+            alert_done(turn, given)
     return None
 
 
@@ -127,6 +132,7 @@ def _deploy(turn: Turn, given: Deploy) -> Receipt:
     if current is None or current.definition_hash != given.hash or current.identifiers != given.identifiers:
         event = CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers)
         turn.emit(event)
+    set_alerts(turn, given)
     return Receipt(turn.state.cycle(given.cycle).status)
 
 

@@ -78,12 +78,27 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     retry: Annotated[list[Length], Meta(min_length=1, max_length=50)]
 
 
+class Alerts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where incidents of this level, or above it, are told; "" is nowhere.
+
+    `url` and `headers` may hold `{{ env.NAME }}`, which is put in when an alert leaves.
+    """
+
+    url: Annotated[
+        str, Meta(pattern=r"^$|^https?://|^cycle:|^\{\{ *env\.", description="https://… or cycle:NAME/step")
+    ] = ""
+    level: Literal["warning", "error"] = "error"
+    headers: dict[str, str] = {}
+    allow_private: YesNo = False
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Defaults of a whole cycle."""
 
     on_error: Policy | Retry = "ignore"
     max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
     while_stopped: Literal["refuse", "collect"] = "refuse"
+    alerts: Alerts | UnsetType = UNSET
 
 
 class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -24,7 +24,7 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
     cycle: str
     transaction: int
     step: str
-    number: int  # The pass of the parent, since one step runs once a pass.
+    number: int  # The pass of the parent, since one step runs once a pass; 0 when the hit is an alert about it.
 
 
 class Request(Struct, frozen=True, array_like=True, gc=False):
@@ -336,6 +336,25 @@ class IncidentRaised(Event, frozen=True, array_like=True, gc=False, tag=70):
     detail: dict[str, Any] = {}  # The numbers and names behind the message; never data of the cycle.
 
 
+class AlertsSet(Event, frozen=True, array_like=True, gc=False, tag=71):
+    """Incidents of this level, and above it, are told from now on; "" is none."""
+
+    level: Literal["", "warning", "error"]
+
+
+class AlertIntended(Event, frozen=True, array_like=True, gc=False, tag=72):
+    """An alert is about to leave; it tells these incidents, and its key is made from the first of them."""
+
+    incidents: list[int]
+
+
+class AlertEnded(Event, frozen=True, array_like=True, gc=False, tag=73):
+    """The alert that begins with this incident was delivered, or given up."""
+
+    incident: int
+    delivered: bool
+
+
 AnyEvent = (
     WriterStarted
     | CycleDeployed
@@ -370,6 +389,9 @@ AnyEvent = (
     | ReplySent
     | ReplyDetached
     | IncidentRaised
+    | AlertsSet
+    | AlertIntended
+    | AlertEnded
 )
 
 SCHEMA = 3  # Of the event set; grows when an event is added.

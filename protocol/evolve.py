@@ -13,6 +13,7 @@ from protocol import events as e
 from protocol.bodies import read_body
 from protocol.chain import new_chain
 from protocol.definition import END
+from protocol.fold_alerts import ALERT_HANDLERS, incident_raised, is_response
 from protocol.fold_hits import (
     count_task,
     end_hit,
@@ -26,13 +27,11 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
-from protocol.program import RespondPlan
 from protocol.remotes import note_answer, note_call, note_refusal
 from protocol.retry import asks_for_patience
 from protocol.state import (
     CycleRow,
     DefinitionRow,
-    IncidentRow,
     OpenCall,
     State,
     TransactionRow,
@@ -40,7 +39,6 @@ from protocol.state import (
     transaction_name,
 )
 
-LOOPED_MAX = 64  # Chains of one cycle whose loop was told.
 CHILDREN_MAX = 1000  # Children named by their parent; a split may have more, and each names its parent.
 
 
@@ -334,16 +332,9 @@ def _wait_ended(state: State, event: e.WaitEnded, seq: int) -> None:
 
 
 def _incident_raised(state: State, event: e.IncidentRaised, seq: int) -> None:
-    about = (event.transaction, event.step, event.kind, event.message, event.level, event.detail)
-    state.save(IncidentRow(seq, event.cycle, event.at, *about))
-    if event.kind == "loop_detected":
-        cycle = state.cycle(event.cycle)
-        cycle.looped = [*cycle.looped, str(event.detail.get("chain", ""))][-LOOPED_MAX:]
-        state.save(cycle)
-    if event.transaction:
-        plans = state.program(state.transaction(event.transaction).definition_hash).plans
-        if isinstance(plans.get(event.step), RespondPlan):
-            count_task(state, event, event.step)  # A response that came to nothing is one all the same.
+    incident_raised(state, event, seq)
+    if is_response(state, event):
+        count_task(state, event, event.step)
 
 
 _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
@@ -380,4 +371,5 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.ReplySent: reply_settled,
     e.ReplyDetached: reply_settled,
     e.IncidentRaised: _incident_raised,
+    **ALERT_HANDLERS,
 }

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from protocol.chain import Chain
+from protocol.definition import Alerts
 from protocol.events import Origin
 
 
@@ -112,6 +113,7 @@ class Deploy(Struct, frozen=True, gc=False):
     definition: bytes
     hash: str
     identifiers: dict[str, str]
+    alerts: Alerts = Alerts()  # Of the server, for a cycle that says nothing of its own.
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -161,8 +163,29 @@ class Recover(Struct, frozen=True, gc=False):
     transactions: tuple[int, ...]
 
 
+class AlertDone(Struct, frozen=True, gc=False):
+    """The alert that begins with this incident was delivered, or is given up for a reason."""
+
+    cycle: str
+    at: int
+    incident: int
+    reason: str = ""
+
+
 Input = (
-    Hit | CallEnded | HoldDue | ParkDue | Deploy | Start | Stop | ReplySettled | Settle | Recover | Continue | Deliver
+    Hit
+    | CallEnded
+    | HoldDue
+    | ParkDue
+    | Deploy
+    | Start
+    | Stop
+    | ReplySettled
+    | Settle
+    | Recover
+    | Continue
+    | Deliver
+    | AlertDone
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.events import (
+    AlertIntended,
     CallIntended,
     CycleStarted,
     HitExpired,
@@ -73,6 +74,13 @@ class CloseGate(Struct, frozen=True):
     until: int
 
 
+class SendAlert(Struct, frozen=True):
+    """Tell somebody of the incidents of the alert that is under way in a cycle."""
+
+    cycle: str
+    incidents: list[int]
+
+
 class RearmTimers(Struct, frozen=True):
     """A cycle started: timers that came due while it was stopped are due now."""
 
@@ -85,7 +93,7 @@ class Report(Struct, frozen=True):
     incident: IncidentRaised
 
 
-Effect = SendReply | PerformCall | AnswerLink | ArmTimer | CloseGate | RearmTimers | Report
+Effect = SendReply | PerformCall | AnswerLink | ArmTimer | CloseGate | RearmTimers | SendAlert | Report
 
 
 def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -> list[Effect]:
@@ -115,6 +123,8 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                 effects += _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
             case CycleStarted():
                 effects.append(RearmTimers(event.cycle))
+            case AlertIntended(incidents=incidents):
+                effects.append(SendAlert(event.cycle, incidents))
             case IncidentRaised():
                 effects.append(Report(event))
             case _:
@@ -128,7 +138,7 @@ def _tell(hit: HitRow, reply: Reply, at: int) -> list[Effect]:
         return []
     told: list[Effect] = [SendReply(hit.id, reply)]
     origin = hit.origin
-    if origin is not None:
+    if origin is not None and origin.number:  # Who was handed an alert answers nobody.
         answer = CallAnswer(reply.status, reply.headers, reply.body, hit.transaction, hit.cycle)
         told.append(AnswerLink(CallEnded(origin.cycle, at, origin.transaction, origin.step, origin.number, 0, answer)))
     return told

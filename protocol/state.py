@@ -36,6 +36,12 @@ class RemoteRow(Struct, gc=False, array_like=True):
     refusals: int = 0  # How often it asked for patience, one time after the other.
 
 
+class OpenAlert(Struct, gc=False, array_like=True):
+    """An alert that is under way."""
+
+    incidents: list[int]  # What it tells.
+
+
 class CycleRow(Struct, gc=False, array_like=True):
     """One cycle: its current definition, its status and its counts."""
 
@@ -53,6 +59,9 @@ class CycleRow(Struct, gc=False, array_like=True):
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
     deepest: dict[str, tuple[int, str]] = {}  # Depth and chain of the deepest that came to a `wait_all`, by its step.
     looped: list[str] = []  # The latest chains that were refused for their depth, so that each is told once.
+    alerts: Literal["", "warning", "error"] = ""  # The level from which on incidents are told.
+    alert: OpenAlert | None = None
+    untold: int = 0  # Incidents that wait for their alert.
     remotes: dict[str, RemoteRow] = {}  # By `protocol.remotes.remote_of`; only those with something to remember.
 
 
@@ -162,7 +171,7 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
-IndexName = Literal["reached", "parked", "delivery", "collected"]
+IndexName = Literal["reached", "parked", "delivery", "collected", "alert"]
 
 
 def usage_name(day: int, cycle: str, step: str) -> str:
@@ -192,6 +201,10 @@ class State(Protocol):
 
     def hit(self, hit: int) -> HitRow:
         """The row of a hit."""
+        ...
+
+    def incident(self, incident: int) -> IncidentRow:
+        """The row of an incident."""
         ...
 
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:

@@ -1,12 +1,14 @@
 """Calls of the engine on their way out: each waits at the gate of its remote, and is sent if it is still wanted."""
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import msgspec
 import trio
 
-from protocol.chain import CHAIN_HEADER, TRACE_HEADER, chain_header, traceparent
+from protocol.chain import CHAIN_HEADER, TRACE_HEADER, Chain, chain_header, traceparent
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, ScriptResult
@@ -55,7 +57,9 @@ class Calling:
             row = engine.state.transaction(call.transaction)
             plan = engine.state.program(row.definition_hash).plans[call.step]
             safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
-            marked = with_headers(call, chain_headers(row, call, engine.chain_key))
+            chain = Chain(row.chain, signed=True, sampled=row.sampled)
+            marks = chain_headers(chain, row.depth + 1, call.idempotency_key, engine.chain_key)
+            marked = with_headers(call, marks)
             outcome = await engine.outbound.perform(marked, connector, safe_to_repeat=safe)
             if isinstance(outcome, CallAnswer) and asks_for_patience(outcome.status, outcome.headers):
                 gate.close(DECIDED_S)
@@ -65,9 +69,16 @@ class Calling:
         """The webhook of this very server that a call names by its URL: it is handed over like a link."""
         engine = self._engine
         try:
-            url = str(url_of(call, engine.connections(call.cycle, call.request.connector)))
+            url = url_of(call, engine.connections(call.cycle, call.request.connector))
         except Refused:
             return None  # The attempt says so.
+        return self.webhook_at(str(url))
+
+    def webhook_at(self, url: str) -> tuple[str, str] | None:
+        """The cycle and step that a URL leads to when it is a webhook of this server."""
+        engine = self._engine
+        with suppress(httpx.InvalidURL):
+            url = str(httpx.URL(url))
         base = next((one for one in engine.own_urls if url.startswith(one)), None)
         if base is None:
             return None
@@ -116,11 +127,11 @@ class Calling:
             self.gates.gate(cycle.name, name, connector).remember(starts[: limits.concurrency], limits)
 
 
-def chain_headers(row: TransactionRow, call: CallIntended, key: bytes) -> dict[str, str]:
-    """What tells whoever gets the call which chain it belongs to, the same on every attempt."""
+def chain_headers(chain: Chain, depth: int, call: str, key: bytes) -> dict[str, str]:
+    """What tells whoever gets a call, of this idempotency key, which chain it belongs to: the same on every attempt."""
     return {
-        TRACE_HEADER: traceparent(row.chain, call.idempotency_key, sampled=row.sampled),
-        CHAIN_HEADER: chain_header(row.chain, row.depth + 1, key),
+        TRACE_HEADER: traceparent(chain.id, call, sampled=chain.sampled),
+        CHAIN_HEADER: chain_header(chain.id, depth, key),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from protocol.definition import Alerts
 from protocol.duration import parse_duration
 
 CONFIG_FILE = "cyclewright.toml"
@@ -58,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     answer_timeout: str = "10 seconds"  # For a caller to take more of his answer; with the grace, below 30 seconds.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
     quota: Quota = Quota()
+    alerts: Alerts = Alerts()  # Where incidents are told, for cycles that say nothing of their own.
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property

@@ -59,7 +59,8 @@ async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deplo
         except KeyError:
             known, before = {}, ""
         digest = hashlib.sha256(packed).hexdigest()
-        given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known)})
+        names = {**known, **identifiers(definition, known)}
+        given = Deploy(name, engine.clock(), packed, digest, names, engine.settings.alerts)
         await engine.order(given).decided()
         (done.unchanged if digest == before else done.changed if before else done.new).append(name)
         if not before:

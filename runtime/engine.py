@@ -42,12 +42,14 @@ from protocol.outbox import (
     PerformCall,
     RearmTimers,
     Report,
+    SendAlert,
     SendReply,
     awaits_reply,
     outbox,
 )
 from protocol.state import HitRow, TransactionRow, transaction_name
 from protocol.verdicts import first_verdict, verdict_reply
+from runtime.alerting import Alerting
 from runtime.calling import Calling, connector_of
 from runtime.clock import Clock
 from runtime.committer import Appender, Committer
@@ -95,6 +97,7 @@ class Engine:
         self.own_urls: frozenset[str] = frozenset()  # What comes before the identifier in URLs of own webhooks.
         self.calling = Calling(self)
         self.links = Links(self)
+        self.alerting = Alerting(self)
         self._log = log_
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
@@ -198,6 +201,8 @@ class Engine:
             if name in hits:
                 self.post(Recover(name, at, tuple(hits[name]), ()))
             self.calling.recover(cycle, transactions.get(name, []))
+            if cycle.alert is not None:
+                self.spawn(self.alerting.send, name, cycle.alert.incidents)
             for row in transactions.get(name, ()):
                 self.post(Recover(name, at, (), (row.id,)))
 
@@ -292,6 +297,8 @@ class Engine:
                 self.timers.arm(due)
             case CloseGate(cycle=cycle, remote=remote, until=until):
                 self.calling.close(cycle, remote, until)
+            case SendAlert(cycle=cycle, incidents=incidents):
+                self.spawn(self.alerting.send, cycle, incidents)
             case RearmTimers():
                 self.timers.rearm()
             case Report(incident=incident):

@@ -53,7 +53,7 @@ class Links:
         )
         try:
             program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
-            refusal = _unsigned(program.webhook(step)) if by_url else None
+            refusal = unsigned(program.webhook(step)) if by_url else None
             hit = refusal or admit(program, step, incoming)
         except KeyError:
             hit = problem(404, "No such webhook", f"there is no webhook {cycle}/{step}")
@@ -83,7 +83,8 @@ class Links:
         )
 
 
-def _unsigned(plan: WebhookPlan) -> Reply | None:
+def unsigned(plan: WebhookPlan) -> Reply | None:
+    """The refusal of a request that found its webhook by a URL, when that webhook verifies its callers."""
     if plan.step.verify is UNSET:
         return None
     return problem(401, "Not verified", "a webhook of this server that verifies its callers takes `cycle:` links alone")

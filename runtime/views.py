@@ -34,7 +34,7 @@ def transaction_view(
         hidden: what must not be shown of its cycle.
     """
     ranges = [[first, last] for first, last in zip(row.events[::2], row.events[1::2], strict=True)]
-    parent = row.parent
+    parent = row.parent if row.parent is not None and row.parent.transaction else None  # An alert may have none.
     return {
         **status_view(row),
         "step": row.step,

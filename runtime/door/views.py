@@ -25,8 +25,13 @@ def cycle_view(engine: Engine, row: CycleRow) -> dict[str, Any]:
         "status": row.status,
         "hash": row.definition_hash,
         "counts": counts,
+        "alerts": _alerts_view(row) if row.alerts else None,
         "webhooks": webhooks,
     }
+
+
+def _alerts_view(row: CycleRow) -> dict[str, Any]:
+    return {"level": row.alerts, "waiting": row.untold, "sending": len(row.alert.incidents) if row.alert else 0}
 
 
 def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from protocol.inputs import (
+    AlertDone,
     CallAnswer,
     CallEnded,
     CallFailure,
@@ -152,6 +153,7 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "start": lambda story: Start("orders", story.at),
     "stop": lambda story: Stop("orders", story.at, "stop"),
     "finish": lambda story: Stop("orders", story.at, "finish"),
+    "alert done": lambda story: AlertDone("orders", story.at, 1, "no answer"),
 }
 TABLE = """
 running   answer        held      CallAnswered StepCompleted TransactionHeld
@@ -180,6 +182,7 @@ running   deploy_new    running   CycleDeployed
 running   start         running
 running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
+running   alert_done    running
 held      answer        held
 held      bad_answer    held
 held      failure       held
@@ -206,6 +209,7 @@ held      deploy_new    held      CycleDeployed
 held      start         held
 held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
+held      alert_done    held
 queued    answer        completed CallAnswered StepCompleted TransactionCompleted
                                   PassStarted StepCompleted DecisionTaken TransactionCompleted
 queued    bad_answer    completed CallAnswered StepCompleted TransactionCompleted
@@ -234,6 +238,7 @@ queued    deploy_new    running   CycleDeployed
 queued    start         running
 queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
+queued    alert_done    running
 completed answer        completed
 completed bad_answer    completed
 completed failure       completed
@@ -260,6 +265,7 @@ completed deploy_new    completed CycleDeployed
 completed start         completed
 completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
+completed alert_done    completed
 failed    answer        failed
 failed    bad_answer    failed
 failed    failure       failed
@@ -286,6 +292,7 @@ failed    deploy_new    failed    CycleDeployed
 failed    start         failed
 failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
+failed    alert_done    failed
 stopped   answer        stopped
 stopped   bad_answer    stopped
 stopped   failure       stopped
@@ -312,6 +319,7 @@ stopped   deploy_new    stopped   CycleDeployed
 stopped   start         stopped   CycleStarted
 stopped   stop          stopped
 stopped   finish        stopped
+stopped   alert_done    stopped
 unknown   answer        held
 unknown   bad_answer    held
 unknown   failure       held
@@ -338,6 +346,7 @@ unknown   deploy_new    held      CycleDeployed
 unknown   start         held
 unknown   stop          held      CycleStopped
 unknown   finish        held      CycleStopping CycleStopped
+unknown   alert_done    held
 halted    answer        held
 halted    bad_answer    held
 halted    failure       held
@@ -364,6 +373,7 @@ halted    deploy_new    held      CycleDeployed
 halted    start         held      CycleStarted
 halted    stop          held
 halted    finish        held
+halted    alert_done    held
 stopping  answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
 stopping  bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
 stopping  failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
@@ -390,6 +400,7 @@ stopping  deploy_new    running   CycleDeployed
 stopping  start         running   CycleStarted
 stopping  stop          stopped   TransactionStopped CycleStopped
 stopping  finish        running
+stopping  alert_done    running
 """
 EXPECTED = {
     (given, when): (status, events)
