@@ -15,31 +15,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from protocol.event_parts import Origin, Request
+from protocol.incidents import Kind, Level
+
+__all__ = ["Origin", "Request"]  # Beside all that is defined here.
+
 PassStatus = Literal["completed", "held", "failed", "stopped"]
-
-
-class Origin(Struct, frozen=True, array_like=True, gc=False):
-    """The step of another cycle whose link made a hit; the answer to the hit goes back there."""
-
-    cycle: str
-    transaction: int
-    step: str
-    number: int  # The pass of the parent, since one step runs once a pass; 0 when the hit is an alert about it.
-
-
-class Request(Struct, frozen=True, array_like=True, gc=False):
-    """One outbound request as the step rendered it; the connector's secrets are added when it is sent.
-
-    A script leaves the process like a call: its method is `SCRIPT`, and its url the name of the function.
-    """
-
-    connector: str
-    method: str
-    url: str  # Absolute, or a path below the connector's base URL.
-    headers: dict[str, str]
-    body: bytes
-    content_type: str
-    timeout: int  # Nanoseconds.
 
 
 class Event(Struct, frozen=True, array_like=True, gc=False):
@@ -330,9 +311,9 @@ class IncidentRaised(Event, frozen=True, array_like=True, gc=False, tag=70):
 
     transaction: int
     step: str
-    kind: str
+    kind: Kind
     message: str
-    level: Literal["info", "warning", "error"]
+    level: Level
     detail: dict[str, Any] = {}  # The numbers and names behind the message; never data of the cycle.
 
 

@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from protocol.events import CycleStopping, HitParked, StepCompleted, TransactionFailed
+from protocol.incidents import Kind
 from protocol.inputs import Deliver, Stop
 from protocol.program import COLLECTED_NS, WebhookPlan
 from protocol.state import TransactionRow
 from protocol.turn import Turn
 
+Detail = dict[str, Any] | None
 
-def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
+
+def step_failed(
+    turn: Turn, row: TransactionRow, kind: Kind, message: str, detail: dict[str, Any] | None = None
+) -> None:
     """Record an incident and do what the step's `on_error` says: go on, or fail the transaction.
 
     A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps

@@ -8,12 +8,13 @@
 from typing import Any
 
 from protocol import events as e
+from protocol.incidents import Kind
 from protocol.program import RespondPlan
 from protocol.state import CycleRow, IncidentRow, OpenAlert, State
 
 LOOPED_MAX = 64  # Chains of one cycle whose loop was told.
 LEVELS = ("info", "warning", "error")
-ALERT_FAILED = "alert_failed"
+ALERT_FAILED: Kind = "alert_failed"
 
 
 def incident_raised(state: State, event: e.IncidentRaised, seq: int) -> None:

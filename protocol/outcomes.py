@@ -6,6 +6,7 @@ from protocol.answers import problem
 from protocol.duration import SECOND_NS
 from protocol.events import CallAnswered, CallIntended, CallUnknown, StepCompleted, WaitStarted
 from protocol.failures import step_failed
+from protocol.incidents import Kind
 from protocol.inputs import CallAnswer
 from protocol.program import CallPlan, ScriptPlan
 from protocol.remotes import patience
@@ -15,7 +16,7 @@ from protocol.state import TransactionRow, transaction_name
 from protocol.turn import Turn
 
 
-def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
+def call_failed(turn: Turn, row: TransactionRow, kind: Kind, message: str) -> None:
     """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
     call, plan = row.call, turn.program(row).plans[row.step]
     assert call is not None, "only an open call fails"

@@ -6,6 +6,7 @@
 """
 
 from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitMatched, HitParked, TransactionStarted
+from protocol.incidents import Level
 from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Parked, Refused, Resumed, Verdict
 from protocol.program import COLLECTED_NS, WebhookPlan
 from protocol.state import HitRow, TransactionRow, transaction_name
@@ -66,7 +67,7 @@ def _too_deep(turn: Turn, hit: Hit) -> Refused:
     detail = f"chain {chain.id} is {hit.depth} hand-overs deep at {hit.cycle}/{hit.step}"
     if chain.id not in cycle.looped:
         said = detail if chain.signed else f"{detail}, as its caller says"
-        level = "error" if chain.signed else "warning"  # Whoever knows the URL can say so.
+        level: Level = "error" if chain.signed else "warning"  # Whoever knows the URL can say so.
         facts = {"chain": chain.id, "depth": hit.depth, "signed": chain.signed}
         turn.incident(0, hit.step, "loop_detected", f"508 Loop Detected: {said}", level, facts)
     return Refused(508, "Loop Detected", detail)

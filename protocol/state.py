@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from protocol.events import Origin, Request
+from protocol.incidents import Kind, Level
 from protocol.program import Program
 
 TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
@@ -154,9 +155,9 @@ class IncidentRow(Struct, gc=False, array_like=True):
     at: int
     transaction: int
     step: str
-    kind: str
+    kind: Kind
     message: str
-    level: str
+    level: Level
     detail: dict[str, Any] = {}
 
 

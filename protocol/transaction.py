@@ -31,7 +31,8 @@ from protocol.events import (
 )
 from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
-from protocol.fields import show
+from protocol.fields import HIDDEN
+from protocol.incidents import Kind
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
 from protocol.outcomes import answered, call_failed, put_off, resend
 from protocol.program import (
@@ -48,6 +49,7 @@ from protocol.program import (
 )
 from protocol.remotes import left_alone
 from protocol.replies import answer_at_end, respond
+from protocol.shown import shown, told
 from protocol.state import HitRow, TransactionRow
 from protocol.turn import Turn, scope
 
@@ -134,9 +136,9 @@ def _step(turn: Turn, row: TransactionRow) -> None:
             case _:
                 assert_never(plan)
     except EmptySource as fault:
-        step_failed(turn, row, "required_source_empty", f"Required source is empty: {fault}")
+        step_failed(turn, row, "required_source_empty", f"Required source is empty: {told(turn.program(row), fault)}")
     except ExpressionError as fault:
-        step_failed(turn, row, "invalid_expression", str(fault))
+        step_failed(turn, row, "invalid_expression", told(turn.program(row), fault))
     except StepFailed as fault:
         step_failed(turn, row, fault.kind, str(fault), fault.detail)
 
@@ -146,9 +148,8 @@ def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
     step = row.step
     items = plan.items.evaluate(scope(turn.state, row))
     if not isinstance(items, list):
-        raise StepFailed(
-            "can_not_be_split", f"Step data cannot be split: {plan.items.text} is no list, but {show(items)}"
-        )
+        found = shown(turn.program(row), (plan.items,), items)
+        raise StepFailed("can_not_be_split", f"Step data cannot be split: {plan.items.text} is no list, but {found}")
     if len(items) > SPLIT_MAX:
         raise StepFailed("can_not_be_split", f"Step data cannot be split: {len(items)} items, of at most {SPLIT_MAX}")
     while row.split < len(items):
@@ -204,7 +205,7 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
             turn.emit(StepCompleted(row.cycle, turn.at, row.id, call.step, data, after))
         case CallFailure(phase=phase, reason=reason):
             turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
-            kind = "connection_failed" if phase == "connect" else "no_answer"
+            kind: Kind = "connection_failed" if phase == "connect" else "no_answer"
             kind = "script_failed" if call.request.method == SCRIPT else kind
             call_failed(turn, row, kind, reason)
     run(turn, row)
@@ -233,9 +234,9 @@ def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
         value = plan.until.render(scope(turn.state, row))
         until = instant_ns(value)
     if until is None or until > turn.at + LENGTH_NS_MAX:
-        raise StepFailed(
-            "invalid_instant", f"a wait ends within ten years, at RFC 3339 or milliseconds, not {show(value)}"
-        )
+        found = HIDDEN if plan.until is None else shown(turn.program(row), plan.until.expressions, value)
+        message = f"a wait ends within ten years, at RFC 3339 or milliseconds, not {found}"
+        raise StepFailed("invalid_instant", message)
     if until > turn.at:
         turn.emit(WaitStarted(row.cycle, turn.at, row.id, row.step, until, "delay"))
     else:

@@ -16,6 +16,7 @@ from protocol.bodies import BodyError
 from protocol.cloudevents import read_event
 from protocol.events import AnyEvent, IncidentRaised, encode_event
 from protocol.evolve import evolve
+from protocol.incidents import Kind, Level
 from protocol.inputs import Input, Verdict
 from protocol.program import Program
 from protocol.state import HitRow, State, TransactionRow, transaction_name
@@ -71,9 +72,9 @@ class Turn:
         self,
         transaction: int,
         step: str,
-        kind: str,
+        kind: Kind,
         message: str,
-        level: Any = "error",
+        level: Level = "error",
         detail: dict[str, Any] | None = None,
     ) -> None:
         """Record something a person should know."""

@@ -51,7 +51,7 @@ class Alerting:
 
     async def send(self, cycle: str, incidents: list[int]) -> None:
         """Deliver an alert, or give it up after some attempts; the outcome becomes an input."""
-        reason = await self._deliver(cycle, incidents)
+        reason = self._engine.secrets.mask(await self._deliver(cycle, incidents))
         self._engine.post(AlertDone(cycle, self._engine.clock(), incidents[0], reason))
 
     async def _deliver(self, cycle: str, incidents: list[int]) -> str:

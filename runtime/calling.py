@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.engine import Engine
 
 
+SAID_MAX = 300  # Characters of a failure that are recorded.
 DECIDED_S = 1.0  # For the turn that says for how long a remote is left alone; nothing slips through before it.
 
 
@@ -42,6 +43,8 @@ class Calling:
             engine.links.hand_over(call, number, depth, own, by_url=True)
             return
         outcome = await (self._send(call) if data is None else engine.scripts.perform(call, data))
+        if isinstance(outcome, CallFailure):
+            outcome = CallFailure(outcome.phase, engine.secrets.mask(outcome.reason)[:SAID_MAX])
         if outcome is not None:
             engine.post(
                 CallEnded(call.cycle, engine.clock(), call.transaction, call.step, number, call.attempt, outcome)

@@ -59,6 +59,7 @@ from runtime.metering import Meter
 from runtime.network import Network
 from runtime.outbound import Outbound
 from runtime.scripts import Scripts
+from runtime.secrets import Secrets
 from runtime.store import StoredState, StoreFull
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
@@ -98,6 +99,7 @@ class Engine:
         self.calling = Calling(self)
         self.links = Links(self)
         self.alerting = Alerting(self)
+        self.secrets = Secrets(self)
         self._log = log_
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()

@@ -23,7 +23,7 @@ from protocol.events import CallIntended
 from protocol.inputs import CallFailure, ScriptResult
 
 THREADS_MAX = 8  # Functions that are not async, at once: they share one interpreter, so more would only wait.
-SAID_MAX = 300  # Characters of what an exception says.
+SAID_MAX = 4096  # Characters of what an exception says; secrets are masked, and it is cut further, by who records it.
 
 
 _loaded: set[str] = set()  # Modules of the project that were imported, to be imported anew after a deploy.

@@ -158,7 +158,7 @@ async def test_10_a_place_that_never_answers_is_given_up_and_slows_nobody(tmp_pa
         assert trio.current_time() - begun <= 1
         await until(lambda: quiet(rig), 40_000)
         failed = [one for one in await incidents(rig) if one.kind == "alert_failed"]
-    assert [one.detail["count"] for one in failed] == [1, 20, 19]
+    assert sorted(one.detail["count"] for one in failed) == [1, 19, 20]
     assert "connection refused" in failed[0].message
     assert len(world.alerts) == 3 * 6
 
