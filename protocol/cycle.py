@@ -26,6 +26,7 @@ from protocol.failures import fail, keep
 from protocol.inputs import (
     AlertDone,
     CallEnded,
+    CallLeaves,
     Continue,
     Deliver,
     Deploy,
@@ -42,7 +43,7 @@ from protocol.inputs import (
     Stop,
     Verdict,
 )
-from protocol.outcomes import call_unknown, resend
+from protocol.outcomes import call_leaves, call_unknown, resend
 from protocol.program import GatherPlan
 from protocol.replies import answer_at_end
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver
@@ -76,6 +77,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             return decide_hit(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
+        case CallLeaves():
+            call_leaves(turn, turn.state.transaction(given.transaction), given)
         case HoldDue():
             _hold_due(turn, turn.state.transaction(given.transaction))
         case ParkDue():

@@ -222,6 +222,15 @@ class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     idempotency_key: str
     request: Request
     link: tuple[str, str] | None = None
+    announced: bool = False  # Whether a `CallLeft` follows when it leaves: until then it surely had no effect.
+
+
+class CallLeft(Event, frozen=True, array_like=True, gc=False, tag=45):
+    """A call that is not safe to repeat leaves now: from here on its outcome may be unknown."""
+
+    transaction: int
+    step: str
+    attempt: int
 
 
 class CallAnswered(Event, frozen=True, array_like=True, gc=False, tag=41):
@@ -360,6 +369,7 @@ AnyEvent = (
     | TransactionGathered
     | GatheringEnded
     | CallIntended
+    | CallLeft
     | CallAnswered
     | CallFailed
     | CallUnknown

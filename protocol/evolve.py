@@ -270,12 +270,20 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.call
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
+    row.call.left = not event.announced
     if before is not None:
         row.call.failures = before.failures
     row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
     if event.link is None:
         count_task(state, event, event.step)
     _move(state, row, "running")
+
+
+def _call_left(state: State, event: e.CallLeft, seq: int) -> None:
+    row = touch(state, event, seq, event.transaction)
+    if row.call is not None:
+        row.call.left = True
+    state.save(row)
 
 
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
@@ -361,6 +369,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionGathered: _transaction_gathered,
     e.GatheringEnded: _gathering_ended,
     e.CallIntended: _call_intended,
+    e.CallLeft: _call_left,
     e.CallAnswered: _call_answered,
     e.CallFailed: _call_failed,
     e.CallUnknown: _call_unknown,

@@ -71,6 +71,17 @@ class CallEnded(Struct, frozen=True, gc=False):
     outcome: CallAnswer | CallFailure | ScriptResult
 
 
+class CallLeaves(Struct, frozen=True, gc=False):
+    """An attempt that was announced has its place among the calls of its remote, and is about to leave."""
+
+    cycle: str
+    at: int
+    transaction: int
+    step: str
+    number: int
+    attempt: int
+
+
 class HoldDue(Struct, frozen=True, gc=False):
     """The time of a hold, a delay or a retry has come."""
 
@@ -175,6 +186,7 @@ class AlertDone(Struct, frozen=True, gc=False):
 Input = (
     Hit
     | CallEnded
+    | CallLeaves
     | HoldDue
     | ParkDue
     | Deploy

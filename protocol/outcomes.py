@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from protocol.answers import problem
 from protocol.duration import SECOND_NS
-from protocol.events import CallAnswered, CallIntended, CallUnknown, StepCompleted, WaitStarted
+from protocol.events import CallAnswered, CallIntended, CallLeft, CallUnknown, StepCompleted, WaitStarted
 from protocol.failures import step_failed
 from protocol.incidents import Kind
-from protocol.inputs import CallAnswer
-from protocol.program import CallPlan, ScriptPlan
+from protocol.inputs import CallAnswer, CallLeaves
+from protocol.program import CallPlan, Plan, ScriptPlan
 from protocol.remotes import patience
 from protocol.replies import answer_at_end, tell
 from protocol.retry import asks_for_patience
@@ -87,6 +87,9 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
         return  # One that waits for its next attempt is not on its way.
     plan = turn.program(row).plans[call.step]
     assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
+    if not call.left:
+        resend(turn, row)  # It waited for its place when the process died, so it surely had no effect.
+        return
     waits = not plan.safe_to_repeat and call.link is None
     turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
     if waits:
@@ -94,6 +97,20 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
         answer_at_end(turn, row)
     else:
         resend(turn, row)
+
+
+def is_announced(plan: Plan) -> bool:
+    """Whether it is recorded when a call leaves: where nobody may repeat one that might have."""
+    return isinstance(plan, CallPlan) and plan.link is None and not plan.safe_to_repeat
+
+
+def call_leaves(turn: Turn, row: TransactionRow, given: CallLeaves) -> None:
+    """Record that an announced attempt leaves; one that is not open any more does not."""
+    call = row.call
+    if call is None or call.left or row.until or row.number != given.number:
+        return
+    if (call.step, call.attempt) == (given.step, given.attempt):
+        turn.emit(CallLeft(row.cycle, turn.at, row.id, call.step, call.attempt))
 
 
 def resend(turn: Turn, row: TransactionRow) -> None:
@@ -110,5 +127,6 @@ def resend(turn: Turn, row: TransactionRow) -> None:
             call.idempotency_key,
             call.request,
             call.link,
+            is_announced(turn.program(row).plans[call.step]),
         )
     )

@@ -116,6 +116,7 @@ class OpenCall(Struct, gc=False, array_like=True):
     link: tuple[str, str] | None
     unknown: bool = False
     failures: int = 0  # Attempts that failed and were followed by another.
+    left: bool = True  # Whether the attempt may have left; False while it is announced that this would be said.
 
 
 class TransactionRow(Struct, gc=False, array_like=True):

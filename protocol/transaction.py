@@ -34,7 +34,7 @@ from protocol.failures import keep, step_failed
 from protocol.fields import HIDDEN
 from protocol.incidents import Kind
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
-from protocol.outcomes import answered, call_failed, put_off, resend
+from protocol.outcomes import answered, call_failed, is_announced, put_off, resend
 from protocol.program import (
     SCRIPT,
     SCRIPT_NS,
@@ -187,7 +187,8 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
         put_off(turn, row, until, "remote")
         return
     key = idempotency_key(row, step)
-    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link))
+    announced = is_announced(plan)
+    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link, announced))
 
 
 def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:

@@ -11,7 +11,7 @@ import trio
 from protocol.chain import CHAIN_HEADER, TRACE_HEADER, Chain, chain_header, traceparent
 from protocol.definition import Connector
 from protocol.events import CallIntended
-from protocol.inputs import CallAnswer, CallEnded, CallFailure, ScriptResult
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, CallLeaves, ScriptResult
 from protocol.program import CallPlan
 from protocol.remotes import recent_calls, remote_of
 from protocol.retry import asks_for_patience
@@ -42,7 +42,7 @@ class Calling:
             depth = engine.state.transaction(call.transaction).depth
             engine.links.hand_over(call, number, depth, own, by_url=True)
             return
-        outcome = await (self._send(call) if data is None else engine.scripts.perform(call, data))
+        outcome = await (self._send(call, number) if data is None else engine.scripts.perform(call, data))
         if isinstance(outcome, CallFailure):
             outcome = CallFailure(outcome.phase, engine.secrets.mask(outcome.reason)[:SAID_MAX])
         if outcome is not None:
@@ -50,13 +50,19 @@ class Calling:
                 CallEnded(call.cycle, engine.clock(), call.transaction, call.step, number, call.attempt, outcome)
             )
 
-    async def _send(self, call: CallIntended) -> CallAnswer | CallFailure | ScriptResult | None:
+    async def _send(self, call: CallIntended, number: int) -> CallAnswer | CallFailure | ScriptResult | None:
         engine = self._engine
         connector = engine.connections(call.cycle, call.request.connector)
         gate = self.gates.gate(call.cycle, remote_of(call.request), connector)
         async with gate.place(limits_of(connector), lambda: self._is_open(call)) as sent:
             if not sent:
                 return None
+            if call.announced:
+                at = engine.clock()
+                leaves = CallLeaves(call.cycle, at, call.transaction, call.step, number, call.attempt)
+                await engine.order(leaves).decided()
+                if not self._is_open(call):
+                    return None
             row = engine.state.transaction(call.transaction)
             plan = engine.state.program(row.definition_hash).plans[call.step]
             safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
@@ -122,8 +128,9 @@ class Calling:
                 self.gates.gate(cycle.name, name, connector).remember(starts, limits)
         in_flight: dict[str, list[float]] = {}
         for row in open_rows:
-            if row.call is not None and row.call.link is None and not row.call.unknown and not row.until:
-                in_flight.setdefault(remote_of(row.call.request), []).append(now)
+            call = row.call
+            if call is not None and call.link is None and call.left and not call.unknown and not row.until:
+                in_flight.setdefault(remote_of(call.request), []).append(now)
         for name, starts in in_flight.items():
             connector = self._engine.connections(cycle.name, name.partition(" ")[0])
             limits = limits_of(connector)

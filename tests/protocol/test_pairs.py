@@ -11,6 +11,7 @@ from protocol.inputs import (
     CallAnswer,
     CallEnded,
     CallFailure,
+    CallLeaves,
     Continue,
     Deliver,
     Deploy,
@@ -62,9 +63,16 @@ def stopped() -> Story:
     return story
 
 
-def unknown() -> Story:
+def announced() -> Story:
+    """A call that is not safe to repeat, and has not left yet."""
     story = Story(UNSAFE)
     story.hit("placed", {"order": "A1"}, headers={"idempotency-key": "k1"})
+    return story
+
+
+def unknown() -> Story:
+    story = announced()
+    story.leave()
     story.restart()
     return story
 
@@ -99,6 +107,7 @@ STATES: dict[str, Callable[[], Story]] = {
     "failed": failed,
     "stopped": stopped,
     "unknown": unknown,
+    "announced": announced,
     "halted": halted,
     "stopping": stopping,
 }
@@ -153,6 +162,7 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "start": lambda story: Start("orders", story.at),
     "stop": lambda story: Stop("orders", story.at, "stop"),
     "finish": lambda story: Stop("orders", story.at, "finish"),
+    "call leaves": lambda story: CallLeaves("orders", story.at, story.only().id, "book", story.only().number, 1),
     "alert done": lambda story: AlertDone("orders", story.at, 1, "no answer"),
 }
 TABLE = """
@@ -183,6 +193,7 @@ running   start         running
 running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
 running   alert_done    running
+running   call_leaves   running
 held      answer        held
 held      bad_answer    held
 held      failure       held
@@ -210,6 +221,7 @@ held      start         held
 held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
 held      alert_done    held
+held      call_leaves   held
 queued    answer        completed CallAnswered StepCompleted TransactionCompleted
                                   PassStarted StepCompleted DecisionTaken TransactionCompleted
 queued    bad_answer    completed CallAnswered StepCompleted TransactionCompleted
@@ -239,6 +251,7 @@ queued    start         running
 queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
 queued    alert_done    running
+queued    call_leaves   running
 completed answer        completed
 completed bad_answer    completed
 completed failure       completed
@@ -266,6 +279,7 @@ completed start         completed
 completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
 completed alert_done    completed
+completed call_leaves   completed
 failed    answer        failed
 failed    bad_answer    failed
 failed    failure       failed
@@ -293,6 +307,7 @@ failed    start         failed
 failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
 failed    alert_done    failed
+failed    call_leaves   failed
 stopped   answer        stopped
 stopped   bad_answer    stopped
 stopped   failure       stopped
@@ -320,6 +335,7 @@ stopped   start         stopped   CycleStarted
 stopped   stop          stopped
 stopped   finish        stopped
 stopped   alert_done    stopped
+stopped   call_leaves   stopped
 unknown   answer        held
 unknown   bad_answer    held
 unknown   failure       held
@@ -347,6 +363,35 @@ unknown   start         held
 unknown   stop          held      CycleStopped
 unknown   finish        held      CycleStopping CycleStopped
 unknown   alert_done    held
+unknown   call_leaves   held
+announced answer        held      CallAnswered StepCompleted TransactionHeld
+announced bad_answer    failed    CallAnswered IncidentRaised TransactionFailed
+announced failure       failed    CallFailed IncidentRaised TransactionFailed
+announced other_attempt running
+announced other_pass    running
+announced other_step    running
+announced hold_due      running
+announced hold_early    running
+announced park_due      running
+announced continue      running
+announced deliver       running
+announced recover       running   CallIntended
+announced reply_sent    running
+announced resend        running
+announced done          running
+announced fail          running
+announced trigger       running   HitAccepted TransactionStarted PassStarted StepCompleted CallIntended
+announced repeat        running   HitDuplicated
+announced other_body    running
+announced callback      running   HitAccepted HitParked
+announced stray         running   HitAccepted HitParked
+announced deploy_same   running
+announced deploy_new    running   CycleDeployed
+announced start         running
+announced stop          stopped   TransactionStopped CycleStopped
+announced finish        running   CycleStopping
+announced alert_done    running
+announced call_leaves   running   CallLeft
 halted    answer        held
 halted    bad_answer    held
 halted    failure       held
@@ -374,6 +419,7 @@ halted    start         held      CycleStarted
 halted    stop          held
 halted    finish        held
 halted    alert_done    held
+halted    call_leaves   held
 stopping  answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
 stopping  bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
 stopping  failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
@@ -401,6 +447,7 @@ stopping  start         running   CycleStarted
 stopping  stop          stopped   TransactionStopped CycleStopped
 stopping  finish        running
 stopping  alert_done    running
+stopping  call_leaves   running
 """
 EXPECTED = {
     (given, when): (status, events)

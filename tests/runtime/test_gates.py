@@ -330,3 +330,21 @@ async def test_7_another_cycle_of_the_same_connector_leaves_it_alone_too(tmp_pat
         await rig.hit("refunds", "asked", {"n": 2}).decided()
         await until(lambda: rig.engine.state.cycle("refunds").completed == 1)
     assert remote.starts[1] - remote.starts[0] >= 59
+
+
+async def test_7_a_call_that_is_not_safe_to_repeat_is_unknown_only_if_it_left(
+    tmp_path: Path, virtual_time: object
+) -> None:
+    """Given one call in flight and four behind it at a crash, then a person is asked about one, and four are made."""
+    del virtual_time
+    unsafe = (SHOP % ("1000/second", 1)).replace('"/work/{{ asked.n }}"', '"/work/{{ asked.n }}", safe_to_repeat: no')
+    remote = Remote(20)
+    async with running(tmp_path, unsafe, remote=remote) as rig:
+        for n in range(5):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(lambda: len(remote.starts) == 1)
+    start = NOON + int(trio.current_time() * 1e9)
+    async with running(tmp_path, unsafe, remote=remote, start=start) as rig:
+        await until(lambda: rig.engine.state.cycle("orders").completed == 4)
+        assert rig.engine.state.cycle("orders").held == 1
+    assert sorted(remote.paths) == [f"/work/{n}" for n in range(5)], "and none is made twice"
