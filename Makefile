@@ -1,6 +1,7 @@
-# `make serve` runs the example project, `make test` passes everything; both set up what they need.
+# `make serve` runs an example project (EXAMPLE=payments another one), `make test` passes everything; both set up their needs.
 PYTHON ?= python3
 VENV := .venv
+EXAMPLE ?= orders
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := protocol journal runtime tests bench examples
@@ -16,7 +17,7 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 serve: $(READY)
-	$(BIN)/python examples/orders/run.py
+	$(BIN)/python examples/run.py examples/$(EXAMPLE)
 
 test: check
 
@@ -24,7 +25,7 @@ check: $(READY)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
-	MYPYPATH=examples/orders $(BIN)/mypy examples/orders
+	$(BIN)/mypy examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest --cov --cov-report=term:skip-covered -q
 

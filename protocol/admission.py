@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
-from protocol.bodies import BodyError, UnsupportedBody
+from protocol.bodies import BodyError, UnsupportedBody, repeats_names
 from protocol.chain import Chain
 from protocol.cloudevents import read_event
 from protocol.definition import Dedupe, Verify
@@ -42,6 +42,8 @@ class Incoming(Struct, frozen=True, kw_only=True):
     depth: int = 0
     chain: Chain = Chain()
     delivery: str = ""  # Set by links, whose name is the idempotency key of the call.
+    script: str = ""  # The `before_webhook` that let it pass.
+    digest: str = ""  # The fingerprint of what came, when that script wrote the rest anew.
 
 
 def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
@@ -51,62 +53,113 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         A hit ready for its cycle, or the answer that refuses it: 405, 415, 400 or 422.
     """
     plan = program.webhook(step)
-    if request.method not in plan.step.methods:
-        allow = ", ".join(plan.step.methods)
-        detail = f"step {step} takes {allow}, not {request.method}"
-        return problem(405, "Method not allowed", detail, headers={"allow": allow})
-    content_type = request.headers.get("content-type", "")
+    refusal = check_method(plan, step, request)
+    if refusal is not None:
+        return refusal
     try:
-        body, event = _value(request, content_type)
+        body, event = event_of(request)
     except UnsupportedBody as fault:
         return problem(415, "Unsupported media type", str(fault))
     except BodyError as fault:
         return problem(400, "Malformed body", str(fault))
-    data, faults = plan.contract.read(body)
+    data, faults = plan.contract.read(body, repeats=repeats(request.method, request.headers.get("content-type", "")))
     key = plan.key(data) if plan.match else ()
     if key is None:
         where = ", ".join(pair.location for pair in plan.match)
         rule = f"a field that is matched by must have a value of 1 to {MATCHED_CHARACTERS_MAX} characters"
         faults = [*faults, Fault(where, rule, show([lookup(pair.path, data) for pair in plan.match]))]
-    if faults and (plan.step.check == "reject" or key is None):
+    mark = plan.mark(data)
+    if mark is None and plan.newer is not None:
+        rule = f"a field that requests are ordered by has at most {MATCHED_CHARACTERS_MAX} characters"
+        faults = [*faults, Fault(plan.newer.location, rule, show(lookup(plan.newer.path, data)))]
+    if faults and (plan.step.check == "reject" or key is None or mark is None):
         return faults_problem(422, "The request breaks the step's contract", faults)
     delivery = request.delivery or _delivery(plan, request, data, event)
+    warnings = tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if plan.step.check == "warn" else ()
+    return _hit(program, step, request, delivery, data, key or (), mark or "", warnings)
+
+
+def check_method(plan: WebhookPlan, step: str, request: Incoming) -> Reply | None:
+    """The refusal of a method that the step does not take."""
+    if request.method in plan.step.methods:
+        return None
+    allow = ", ".join(plan.step.methods)
+    detail = f"step {step} takes {allow}, not {request.method}"
+    return problem(405, "Method not allowed", detail, headers={"allow": allow})
+
+
+def delivery_of(plan: WebhookPlan, request: Incoming) -> str:
+    """The delivery key of a request that nothing has looked into yet; "" when a declared field is to give it."""
+    if request.delivery or (isinstance(plan.step.dedupe, Dedupe) and plan.step.dedupe.field):
+        return request.delivery
+    try:
+        _, event = event_of(request)
+    except BodyError:
+        event = None
+    return _delivery(plan, request, {}, event)
+
+
+def admit_repeat(program: Program, step: str, request: Incoming, delivery: str) -> Hit | Reply:
+    """A request whose delivery was accepted before: nothing of it counts but that it is the same one."""
+    hit = _hit(program, step, request, delivery, {}, (), "", ())
+    return hit if isinstance(hit, Reply) else msgspec.structs.replace(hit, repeat=True)
+
+
+def _hit(
+    program: Program,
+    step: str,
+    request: Incoming,
+    delivery: str,
+    data: dict[str, Any],
+    key: tuple[str, ...],
+    mark: str,
+    warnings: tuple[str, ...],
+) -> Hit | Reply:
+    plan = program.webhook(step)
     if len(delivery) > DELIVERY_KEY_MAX:
         return problem(400, "Delivery key too long", f"a delivery key has at most {DELIVERY_KEY_MAX} characters")
     wants_reply = plan.answers and not _wants_async(request.headers)
-    warns = plan.step.check == "warn"
     return Hit(
         cycle=program.definition.cycle,
         step=step,
         at=request.at,
         method=request.method,
-        headers=_without_secrets(plan, request.headers),
+        headers=without_secrets(plan, request.headers),
         query=dict(request.query),
         body=request.body,
-        content_type=content_type,
+        content_type=request.headers.get("content-type", ""),
         data=data,
-        key=key or (),
+        key=key,
+        mark=mark,
         delivery=delivery,
-        digest=_digest(request) if delivery else "",
+        digest=(request.digest or digest_of(request)) if delivery else "",
         wants_reply=wants_reply,
         answer_by=request.at + answer_within(plan, request.headers) if wants_reply else 0,
         depth=request.depth,
         chain=request.chain,
         origin=request.origin,
-        warnings=tuple(f"{f.where}: {f.rule}, found {f.found}" for f in faults) if warns else (),
+        warnings=warnings,
+        script=request.script,
     )
 
 
-def _without_secrets(plan: WebhookPlan, headers: Mapping[str, str]) -> dict[str, str]:
+def repeats(method: str, content_type: str) -> bool:
+    """Whether a request writes a list by repeating its name."""
+    return method in QUERY_METHODS or repeats_names(content_type)
+
+
+def without_secrets(plan: WebhookPlan, headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a request that may be kept and shown."""
     said = plan.step.verify
     own = secret_header(said) if isinstance(said, Verify) else ""
     return {name: value for name, value in headers.items() if name not in SECRET_HEADERS and name != own}
 
 
-def _value(request: Incoming, content_type: str) -> tuple[Any, dict[str, Any] | None]:
+def event_of(request: Incoming) -> tuple[Any, dict[str, Any] | None]:
+    """What a request's fields are read from, and the attributes of the event it is; raises `BodyError`."""
     if request.method in QUERY_METHODS:
         return dict(request.query), None
-    return read_event(request.headers, request.body, content_type)
+    return read_event(request.headers, request.body, request.headers.get("content-type", ""))
 
 
 def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any], event: Mapping[str, Any] | None) -> str:
@@ -130,7 +183,7 @@ def _delivery(plan: WebhookPlan, request: Incoming, data: Mapping[str, Any], eve
     return ""
 
 
-def _digest(request: Incoming) -> str:
+def digest_of(request: Incoming) -> str:
     """A fingerprint of what was asked, so that one key with two bodies is noticed."""
     digest = hashlib.blake2b(request.body, digest_size=16)
     if request.query:

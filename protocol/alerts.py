@@ -7,9 +7,10 @@
 
 from msgspec import UNSET
 
-from protocol.definition import Alerts, Definition
-from protocol.events import AlertEnded, AlertIntended, AlertsSet
-from protocol.fold_alerts import ALERT_FAILED
+from protocol.alert_settings import Alerts
+from protocol.definition import Definition
+from protocol.events_leaving import AlertEnded, AlertIntended, AlertsSet
+from protocol.fold_leaving import ALERT_FAILED
 from protocol.inputs import AlertDone, Deploy
 from protocol.program import LINK_PREFIX
 from protocol.state import IncidentRow, State

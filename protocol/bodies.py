@@ -16,11 +16,14 @@ from xml.parsers.expat import ExpatError
 import msgspec
 import xmltodict
 
+from protocol.charsets import DEFAULT, NotInCharset, UnknownCharset, charset_of, decode
+
 MULTIPART = "multipart/form-data"
 XML_TYPES = ("application/xml", "text/xml")
 FORM = "application/x-www-form-urlencoded"
 NESTING_MAX = 64  # Levels; real payloads have fewer than 20, and each level costs stack wherever a value is walked.
 FORM_FIELDS_MAX = 1000  # As most servers allow; more is an attack on the dict behind it.
+UTF8_MARK = b"\xef\xbb\xbf"
 _INT_MAX = 2**63 - 1  # What CEL, msgpack readers and SQLite agree on.
 
 
@@ -54,22 +57,45 @@ def read_body(body: bytes, content_type: str, *, lenient: bool = False) -> Any:
         return _read(body, kind, content_type)
     except BodyError:
         if lenient:
-            return body.decode("utf-8", "replace")
+            return body.decode(_known_charset(content_type) or DEFAULT, "replace")
         raise
+
+
+def repeats_names(content_type: str) -> bool:
+    """Whether a format writes a list by repeating its name: a list of one is then written as a single value."""
+    kind = media_type(content_type)
+    return kind in (FORM, MULTIPART, *XML_TYPES) or kind.endswith("+xml")
 
 
 def _read(body: bytes, kind: str, content_type: str) -> Any:
     if kind in ("", "application/json") or kind.endswith("+json"):
-        return read_json(body) if body else None
+        charset = _charset(content_type)
+        if not body or charset in ("", "utf-8"):
+            return read_json(body) if body else None
+        return read_json(_text(body, charset).encode("utf-8", "replace"))
     if kind == FORM:
-        return _read_form(body)
+        return _read_form(body, _charset(content_type, ascii_only=True))
     if kind == MULTIPART:
         return _read_multipart(body, content_type)
     if kind in XML_TYPES or kind.endswith("+xml"):
-        return _read_xml(body)
+        return _read_xml(body, _charset(content_type))
     if kind == "text/plain":
-        return {"text": _text(body)}
+        return {"text": _text(body, _charset(content_type))}
     raise UnsupportedBody(f"a webhook reads JSON, XML, form and text bodies, not {kind[:80]!r}")
+
+
+def _charset(content_type: str, *, ascii_only: bool = False) -> str:
+    try:
+        return charset_of(content_type, ascii_only=ascii_only)
+    except UnknownCharset as fault:
+        raise UnsupportedBody(str(fault)) from None
+
+
+def _known_charset(content_type: str) -> str:
+    try:
+        return charset_of(content_type)
+    except UnknownCharset:
+        return ""
 
 
 def read_json(body: bytes) -> Any:
@@ -84,10 +110,15 @@ def read_json(body: bytes) -> Any:
     return value
 
 
-def _read_form(body: bytes) -> dict[str, Any]:
+def _read_form(body: bytes, charset: str) -> dict[str, Any]:
+    behind_percent = DEFAULT if charset in ("", "us-ascii", "ascii") else charset
     try:
         pairs = parse_qsl(
-            _text(body), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=FORM_FIELDS_MAX
+            _text(body, charset),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            max_num_fields=FORM_FIELDS_MAX,
+            encoding=behind_percent,
         )
     except ValueError as fault:
         raise BodyError(f"the body is not a form: {fault}") from None
@@ -110,20 +141,22 @@ def _read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
             raise BodyError("a part of the multipart form has no name, or is itself in parts")
         filename = part.get_filename()
         if filename is None:
-            pairs.append((name, _text(content)))
+            pairs.append((name, _text(content, _charset(str(part.get("content-type", ""))))))
         else:
             packed = base64.b64encode(content).decode()
             pairs.append((name, {"filename": filename, "content_type": part.get_content_type(), "base64": packed}))
     return collect_pairs(pairs)
 
 
-def _read_xml(body: bytes) -> Any:
+def _read_xml(body: bytes, charset: str) -> Any:
     """XML as nested objects: attributes as `@name`, text beside them as `#text`, repeated elements as a list.
 
     Entities and document types are refused: expanding them is how a small document fills the memory.
     """
+    marked = body.startswith(UTF8_MARK)  # It says more than any header (RFC 7303, 3).
+    said: str | bytes = body if marked or not charset else _text(body, charset)
     try:
-        value = xmltodict.parse(body, disable_entities=True)
+        value = xmltodict.parse(said, disable_entities=True)
     except (ExpatError, ValueError, RecursionError) as fault:
         raise BodyError(f"the body is not XML without entities: {fault}") from None
     check_value(value)
@@ -143,11 +176,11 @@ def collect_pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return form
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes, charset: str) -> str:
     try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise BodyError("the body is not UTF-8 text") from None
+        return decode(body, charset)
+    except NotInCharset as fault:
+        raise BodyError(str(fault)) from None
 
 
 def check_value(value: Any, levels: int = NESTING_MAX) -> None:

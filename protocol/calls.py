@@ -17,6 +17,7 @@ from protocol.expression import EmptySource, written
 from protocol.incidents import Kind
 from protocol.program import CallPlan, Scope
 from protocol.state import TransactionRow, transaction_name
+from protocol.xml import XmlError, write_xml
 
 RENDERED_BYTES_MAX = 2 << 20  # Of a body; a merge field written ten times must not outgrow a frame of the journal.
 TEXT_CHARACTERS_MAX = 16 << 10  # Of a url or a header, as servers bound them.
@@ -32,7 +33,12 @@ class StepFailed(Exception):
 
 
 def idempotency_key(row: TransactionRow, step: str) -> str:
-    """The name of one call, whichever attempt carries it; a step that runs again after a wait makes another call."""
+    """The name of one call, whichever attempt carries it; a step that runs again after a wait makes another call.
+
+    A resumed call that may have taken effect keeps the name it had, so that a remote that honours it acts once.
+    """
+    if row.pending is not None and row.pending.step == step:
+        return row.pending.idempotency_key
     again = f".{row.rounds}" if row.rounds and step in row.data else ""
     return f"{transaction_name(row.cycle, row.id)}.{step}.{row.number}{again}"
 
@@ -41,7 +47,7 @@ def encode_body(body: Any, kind: BodyKind) -> tuple[bytes, str]:
     """A rendered body as bytes and their content type; `none`, or nothing rendered, is no body and no type.
 
     Raises:
-        StepFailed: it is larger than `RENDERED_BYTES_MAX`, or a form that is no mapping.
+        StepFailed: it is larger than `RENDERED_BYTES_MAX`, a form that is no mapping, or XML that is none.
     """
     packed, content_type = _encode(body, kind)
     if len(packed) > RENDERED_BYTES_MAX:
@@ -56,6 +62,11 @@ def _encode(body: Any, kind: BodyKind) -> tuple[bytes, str]:
         if not isinstance(body, dict):
             raise StepFailed("invalid_request", f"a form body is a mapping, not {type(body).__name__}")
         return _pairs(body).encode(), FORM
+    if kind == "xml":
+        try:
+            return write_xml(body, written).encode(), "application/xml; charset=utf-8"
+        except XmlError as fault:
+            raise StepFailed("invalid_request", str(fault)) from None
     if kind == "text":
         return written(body).encode(), "text/plain; charset=utf-8"
     return msgspec.json.encode(body), "application/json"

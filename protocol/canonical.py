@@ -42,6 +42,17 @@ def canonical(value: Any, kind: FieldType) -> str | None:
             return text_of(value)
 
 
+def is_older(one: str, other: str, kind: FieldType) -> bool:
+    """Whether one canonical text lies before another of the same type; what can not be compared does not."""
+    if kind in ("integer", "decimal", "float"):
+        numbers = decimal_of(one), decimal_of(other)
+        return numbers[0] is not None and numbers[1] is not None and numbers[0] < numbers[1]
+    if kind == "datetime":
+        moments = instant_of(one), instant_of(other)
+        return moments[0] is not None and moments[1] is not None and moments[0] < moments[1]
+    return one < other
+
+
 def decimal_of(value: Any) -> Decimal | None:
     """A number, or text that is one, as an exact decimal; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -86,6 +97,12 @@ def instant_ns(value: Any) -> int | None:
         return value * 1_000_000
     moment = instant_of(value)
     return None if moment is None else round((moment - EPOCH) / timedelta(microseconds=1)) * 1000
+
+
+def instant_text(at: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 text in UTC, down to the millisecond."""
+    moment = EPOCH + timedelta(milliseconds=at // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def text_of(value: Any) -> str:

@@ -22,22 +22,24 @@ from protocol.definition import (
     MethodFields,
     RespondStep,
     Retry,
-    ScriptStep,
     SplitStep,
     Step,
     WaitAllStep,
     WaitUntilStep,
     WebhookStep,
+    functions,
 )
 from protocol.duration import parse_duration
 from protocol.expression import ExpressionError, compile_expression, compile_template
 from protocol.fields import path_of, spec_of, split_location
-from protocol.flow import Flow, flow, passless_loop, reachable
+from protocol.flow import Flow, before, flow, passless_loop, reachable
 from protocol.loading import CONNECTOR_FILES, CheckFault, Draft, Loaded, Place, Source, load
 from protocol.program import LINK_PREFIX, SCOPE_NAMES
 
 RESERVED = frozenset({END, "fail", "env", "request", *SCOPE_NAMES})
+ORDERED = ("datetime", "integer", "decimal", "float", "text")  # Types whose values come one after the other.
 METHODS = ("webhook", "get", "post", "put", "patch", "delete")  # For which a connector declares fields.
+_A = {"object": "an object", "list": "a list"}
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 Found = Iterator[CheckFault]
@@ -84,7 +86,7 @@ class View(Struct, frozen=True):
         """The names that an expression of a step may use."""
         if not self.whole:
             return {*self.definition.steps, *self.draft.broken, *SCOPE_NAMES}
-        return {*_earlier(self.definition, self.found, step), *SCOPE_NAMES}
+        return {*before(self.definition, self.found.targets, step), *SCOPE_NAMES}
 
 
 def check_definitions(loaded: Loaded) -> list[CheckFault]:
@@ -113,11 +115,11 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
 def _scripts(loaded: Loaded, modules: Collection[str]) -> Found:
     for draft in loaded.drafts:
         for name, step in draft.definition.steps.items():
-            if isinstance(step, ScriptStep):
-                module = step.script.partition(":")[0]
+            for key, function in functions(step).items():
+                module = function.partition(":")[0]
                 if module not in modules:
                     rule = "names no Python module of this project"
-                    yield draft.place.fault(("steps", name, "script"), rule, module, _near(module, list(modules)))
+                    yield draft.place.fault(("steps", name, key), rule, module, _near(module, list(modules)))
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -166,20 +168,6 @@ def _graph(definition: Definition, found: Flow, place: Place) -> Found:
         yield place.fault(("steps", loop[0]), rule, "")
 
 
-def _earlier(definition: Definition, found: Flow, step: str) -> list[str]:
-    """The steps from which a step can be reached: whose data it may use. Nothing is mapped from before a `wait_all`."""
-    before: set[str] = set()
-    ahead = [step]
-    while ahead:
-        target = ahead.pop()
-        for name, targets in found.targets.items():
-            if target in targets and name not in before:
-                before.add(name)
-                if not isinstance(definition.steps[name], WaitAllStep):
-                    ahead.append(name)
-    return sorted(before)
-
-
 def _step(view: View, name: str) -> Found:
     step, place, names = view.definition.steps[name], view.place, view.scope(name)
     at = ("steps", name)
@@ -225,6 +213,8 @@ def _webhook(view: View, name: str, step: WebhookStep) -> Found:
         yield place.fault(at, "a mid-cycle webhook needs match, to tell whose request it is", "nothing")
     for location in step.match:
         yield from _location(step, location, place, (*at, "match", location))
+    if step.newer_than:
+        yield from _newer(step, place, (*at, "newer_than"))
     lengths: dict[str, Any] = {"park": step.park, "hold_for": step.hold_for, "answer_within": step.answer_within}
     yield from _lengths(lengths, place, at)
     yield from _verify(step, place, (*at, "verify"))
@@ -241,9 +231,29 @@ def _location(step: WebhookStep, location: str, place: Place, at: tuple[str, ...
     except ValueError as fault:
         yield place.fault(at, str(fault))
         return
+    fields = {where: spec_of(declared).type for where, declared in step.fields.items()}
     within = [".".join(path[: length + 1]) for length in range(len(path))]
-    if step.fields and not any(one in step.fields for one in within):
-        yield place.fault(at, "is no declared field of this step", location, _near(location, list(step.fields)))
+    holder = next((where for where in reversed(within) if where in fields), "")
+    whole = not any(where.startswith(f"{holder}.") for where in fields)  # What is declared below is read alone.
+    if holder == location:
+        kind = fields[location] if whole else "object"
+        if kind in ("object", "list"):
+            yield place.fault(at, f"a request is known by one value, and this names {_A[kind]}", location)
+    elif fields and not (whole and fields.get(holder) in ("object", "any")):
+        yield place.fault(at, "is no declared field of this step", location, _near(location, list(fields)))
+
+
+def _newer(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:
+    """Requests are ordered by one value of a type that says which comes first."""
+    if not step.match:
+        yield place.fault(at, "orders the requests of one transaction, and each that comes here starts a new one")
+        return
+    found = list(_location(step, step.newer_than, place, at))
+    yield from found
+    declared = step.fields.get(step.newer_than)
+    kind = "any" if declared is None else spec_of(declared).type
+    if not found and kind not in ORDERED:
+        yield place.fault(at, f"needs a field declared as {', '.join(ORDERED)}", kind, "datetime")
 
 
 def _verify(step: WebhookStep, place: Place, at: tuple[str, ...]) -> Found:

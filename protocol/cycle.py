@@ -33,20 +33,25 @@ from protocol.inputs import (
     Hit,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Receipt,
     Recover,
+    Redrive,
     Refused,
     ReplySettled,
+    RunOnce,
     Settle,
     Start,
     Stop,
     Verdict,
 )
+from protocol.matching import forms_after
 from protocol.outcomes import call_leaves, call_unknown, resend
 from protocol.program import GatherPlan
+from protocol.redrive import decide_redrive, fix_order
 from protocol.replies import answer_at_end
-from protocol.routing import COLLECTED_MAX, decide_hit, deliver
+from protocol.routing import COLLECTED_MAX, decide_hit, deliver, run_once
 from protocol.state import HitRow, State, TransactionRow
 from protocol.transaction import call_ended, run, wait_over
 from protocol.turn import Decision, Turn
@@ -89,6 +94,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             return _start(turn)
         case Stop():
             return _stop(turn, given)
+        case RunOnce():
+            return run_once(turn)
         case ReplySettled():
             _reply_settled(turn, given)
         case Settle():
@@ -101,6 +108,10 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             deliver(turn)
         case AlertDone():
             alert_done(turn, given)
+        case OrderRedrive():
+            return fix_order(turn, given)
+        case Redrive():
+            return decide_redrive(turn, given)
     return None
 
 
@@ -133,8 +144,8 @@ def _deploy(turn: Turn, given: Deploy) -> Receipt:
     except KeyError:
         current = None
     if current is None or current.definition_hash != given.hash or current.identifiers != given.identifiers:
-        event = CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers)
-        turn.emit(event)
+        forms = {} if current is None else forms_after(turn.state, current, given)
+        turn.emit(CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers, forms))
     set_alerts(turn, given)
     return Receipt(turn.state.cycle(given.cycle).status)
 
@@ -153,6 +164,8 @@ def _stop(turn: Turn, given: Stop) -> Receipt | None:
     """End passes now, or let them end; an order that one turn can not hold goes on in the next, which answers."""
     cycle = turn.state.cycle(turn.cycle)
     if cycle.status == "stopped":
+        if cycle.once:
+            turn.emit(CycleStopped(cycle.name, turn.at, given.mode, 0, 0, cycle.held))
         return Receipt("stopped", held=cycle.held)
     if given.mode == "finish":
         if cycle.status == "running":

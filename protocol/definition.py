@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from protocol.alert_settings import Alerts
+
 Identifier = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*$", max_length=64)]
 """A CEL identifier: names of cycles, steps and connectors, so that each can be written inside an expression."""
 
@@ -25,7 +27,7 @@ RateText = Annotated[
 FieldType = Literal["text", "integer", "decimal", "float", "boolean", "datetime", "object", "list", "any"]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Policy = Literal["ignore", "retry", "stop_transaction", "stop_cycle"]
-BodyKind = Literal["json", "form", "text", "none"]
+BodyKind = Literal["json", "form", "xml", "text", "none"]
 Check = Literal["reject", "warn", "off"]
 YesNo = bool | Literal["yes", "no"]
 """Both spellings mean the same: YAML 1.2 reads a bare `no` as text, and a person means `false`."""
@@ -78,26 +80,13 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     retry: Annotated[list[Length], Meta(min_length=1, max_length=50)]
 
 
-class Alerts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where incidents of this level, or above it, are told; "" is nowhere.
-
-    `url` and `headers` may hold `{{ env.NAME }}`, which is put in when an alert leaves.
-    """
-
-    url: Annotated[
-        str, Meta(pattern=r"^$|^https?://|^cycle:|^\{\{ *env\.", description="https://… or cycle:NAME/step")
-    ] = ""
-    level: Literal["warning", "error"] = "error"
-    headers: dict[str, str] = {}
-    allow_private: YesNo = False
-
-
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Defaults of a whole cycle."""
 
     on_error: Policy | Retry = "ignore"
     max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
     while_stopped: Literal["refuse", "collect"] = "refuse"
+    split: Literal["none", "trigger", "all"] = "none"
     alerts: Alerts | UnsetType = UNSET
 
 
@@ -130,6 +119,15 @@ class Dedupe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
 SecretName = Annotated[str, Meta(pattern=r"^env\.[A-Za-z_][A-Za-z0-9_]*$", description="e.g. env.SHOP_SECRET")]
 """A secret is named, never written: cycle files are shared, and journaled."""
+
+FunctionName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
+        description="module:function, or package.module:function",
+    ),
+]
+"""A Python function of the project."""
 
 Scheme = Literal["standard_webhooks", "github", "stripe", "slack", "hmac", "bearer", "basic", "api_key"]
 
@@ -172,6 +170,10 @@ class WebhookStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pick: Literal["latest", "only"] = "latest"
     hold_for: Length | UnsetType = UNSET
     on_timeout: str = "fail"
+    newer_than: str = ""
+    capture: Literal["next"] | UnsetType = UNSET
+    before_webhook: FunctionName | UnsetType = UNSET
+    after_webhook: FunctionName | UnsetType = UNSET
 
 
 class CallStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -320,13 +322,7 @@ class WaitAllStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ScriptStep(StepBase, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Calls a Python function of the project with the data of the steps before; what it returns is this step's data."""
 
-    script: Annotated[
-        str,
-        Meta(
-            pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
-            description="module:function, or package.module:function",
-        ),
-    ]
+    script: FunctionName
     safe_to_repeat: YesNo = True
 
 
@@ -370,6 +366,18 @@ KINDS: dict[str, type[StepBase]] = {
     "note": NoteStep,
 }
 """The key that names a kind → the type that reads such a step."""
+
+
+def functions(step: Step) -> dict[str, str]:
+    """The functions of the project that a step calls, by the key that names each."""
+    match step:
+        case ScriptStep(script=function):
+            return {"script": function}
+        case WebhookStep():
+            said = {"before_webhook": step.before_webhook, "after_webhook": step.after_webhook}
+            return {key: function for key, function in said.items() if isinstance(function, str)}
+        case _:
+            return {}
 
 
 class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):

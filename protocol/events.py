@@ -13,21 +13,20 @@ is the transaction's id and the number of `HitAccepted` is the hit's id: an orde
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
-from protocol.event_parts import Origin, Request
+# What events are made of is known by their name here, wherever it stands.
+from protocol.event import Event as Event  # noqa: PLC0414 - The alias is what makes a type checker see it from outside.
+from protocol.event import Origin as Origin  # noqa: PLC0414 - The same.
+from protocol.event import Request as Request  # noqa: PLC0414 - The same.
+from protocol.events_leaving import AlertEnded, AlertIntended, AlertsSet, CallLeft
+from protocol.events_redrive import CallWithheld, HitRedriven, RedriveOrdered, TransactionResumed
+from protocol.events_webhooks import HitIgnored as HitIgnored  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import PartingStarted as PartingStarted  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import RequestArrived as RequestArrived  # noqa: PLC0414 - The same.
+from protocol.events_webhooks import StepSucceeded as StepSucceeded  # noqa: PLC0414 - The same.
 from protocol.incidents import Kind, Level
 
-__all__ = ["Origin", "Request"]  # Beside all that is defined here.
-
 PassStatus = Literal["completed", "held", "failed", "stopped"]
-
-
-class Event(Struct, frozen=True, array_like=True, gc=False):
-    """What every event carries first."""
-
-    cycle: str
-    at: int
 
 
 class WriterStarted(Event, frozen=True, array_like=True, gc=False, tag=1):
@@ -39,11 +38,15 @@ class WriterStarted(Event, frozen=True, array_like=True, gc=False, tag=1):
 
 
 class CycleDeployed(Event, frozen=True, array_like=True, gc=False, tag=2):
-    """A definition became the current one; `identifiers` are the webhook identifiers by step."""
+    """A definition became the current one; `identifiers` are the webhook identifiers by step.
+
+    `forms` are older versions by the steps at which they match requests by other locations or types than this one.
+    """
 
     definition: bytes
     hash: str
     identifiers: dict[str, str]
+    forms: dict[str, list[str]] = msgspec.field(default_factory=dict)
 
 
 class CycleStarted(Event, frozen=True, array_like=True, gc=False, tag=3):
@@ -63,8 +66,18 @@ class CycleStopped(Event, frozen=True, array_like=True, gc=False, tag=5):
     held: int
 
 
+class CycleOnce(Event, frozen=True, array_like=True, gc=False, tag=8):
+    """The cycle, which is stopped, waits for one request to its trigger."""
+
+
+class CycleOnceTaken(Event, frozen=True, array_like=True, gc=False, tag=9):
+    """That request is this hit; the cycle finishes what comes of it, and then is stopped again."""
+
+    hit: int
+
+
 class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
-    """A request to a webhook is ours from now on; its bytes are kept as they came."""
+    """A request to a webhook is ours from now on; its bytes are kept as they came, or as its script left them."""
 
     step: str
     method: str
@@ -78,6 +91,7 @@ class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     depth: int
     origin: Origin | None = None
     answer_by: int = 0  # When the caller stops waiting for an answer.
+    script: str = ""  # The `before_webhook` that let it pass.
     chain: str = ""  # The chain it belongs to, "" when it begins one.
     signed: bool = False  # Whether that, and the depth, is our own word.
     sampled: bool = True  # Whether who began the trace records it.
@@ -95,6 +109,8 @@ class HitMatched(Event, frozen=True, array_like=True, gc=False, tag=12):
     hit: int
     transaction: int
     candidates: list[int]
+    by: str = ""  # The location of the step's `newer_than`, "" for none.
+    mark: str = ""  # Its canonical value in the hit.
 
 
 class HitParked(Event, frozen=True, array_like=True, gc=False, tag=13):
@@ -213,6 +229,15 @@ class GatheringEnded(Event, frozen=True, array_like=True, gc=False, tag=31):
     target: str
 
 
+class TransactionMoved(Event, frozen=True, array_like=True, gc=False, tag=32):
+    """The pass that begins runs another version of the cycle; `keys` are those of holds that it matches otherwise."""
+
+    transaction: int
+    step: str
+    definition_hash: str
+    keys: dict[str, list[str]]
+
+
 class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     """An outbound request is about to leave; `link` is (cycle, step) when it stays in the process."""
 
@@ -223,14 +248,6 @@ class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     request: Request
     link: tuple[str, str] | None = None
     announced: bool = False  # Whether a `CallLeft` follows when it leaves: until then it surely had no effect.
-
-
-class CallLeft(Event, frozen=True, array_like=True, gc=False, tag=45):
-    """A call that is not safe to repeat leaves now: from here on its outcome may be unknown."""
-
-    transaction: int
-    step: str
-    attempt: int
 
 
 class CallAnswered(Event, frozen=True, array_like=True, gc=False, tag=41):
@@ -323,26 +340,7 @@ class IncidentRaised(Event, frozen=True, array_like=True, gc=False, tag=70):
     kind: Kind
     message: str
     level: Level
-    detail: dict[str, Any] = {}  # The numbers and names behind the message; never data of the cycle.
-
-
-class AlertsSet(Event, frozen=True, array_like=True, gc=False, tag=71):
-    """Incidents of this level, and above it, are told from now on; "" is none."""
-
-    level: Literal["", "warning", "error"]
-
-
-class AlertIntended(Event, frozen=True, array_like=True, gc=False, tag=72):
-    """An alert is about to leave; it tells these incidents, and its key is made from the first of them."""
-
-    incidents: list[int]
-
-
-class AlertEnded(Event, frozen=True, array_like=True, gc=False, tag=73):
-    """The alert that begins with this incident was delivered, or given up."""
-
-    incident: int
-    delivered: bool
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)  # Numbers and names behind it; no data of the cycle.
 
 
 AnyEvent = (
@@ -351,14 +349,19 @@ AnyEvent = (
     | CycleStarted
     | CycleStopping
     | CycleStopped
+    | CycleOnce
+    | CycleOnceTaken
     | HitAccepted
     | HitDuplicated
     | HitMatched
     | HitParked
     | HitExpired
+    | HitIgnored
     | TransactionStarted
     | PassStarted
     | StepCompleted
+    | RequestArrived
+    | StepSucceeded
     | DecisionTaken
     | TransactionHeld
     | HoldExpired
@@ -368,6 +371,8 @@ AnyEvent = (
     | TransactionSplit
     | TransactionGathered
     | GatheringEnded
+    | PartingStarted
+    | TransactionMoved
     | CallIntended
     | CallLeft
     | CallAnswered
@@ -380,6 +385,10 @@ AnyEvent = (
     | ReplySent
     | ReplyDetached
     | IncidentRaised
+    | RedriveOrdered
+    | HitRedriven
+    | TransactionResumed
+    | CallWithheld
     | AlertsSet
     | AlertIntended
     | AlertEnded

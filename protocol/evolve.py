@@ -13,13 +13,13 @@ from protocol import events as e
 from protocol.bodies import read_body
 from protocol.chain import new_chain
 from protocol.definition import END
-from protocol.fold_alerts import ALERT_HANDLERS, incident_raised, is_response
 from protocol.fold_hits import (
     count_task,
     end_hit,
     hit_accepted,
     hit_duplicated,
     hit_expired,
+    hit_ignored,
     hit_matched,
     hit_parked,
     reply_built,
@@ -27,6 +27,14 @@ from protocol.fold_hits import (
     touch,
     unpark,
 )
+from protocol.fold_leaving import LEAVING_HANDLERS, incident_raised, is_response
+from protocol.fold_moves import begin as _begin
+from protocol.fold_moves import move as _move
+from protocol.fold_redrive import REDRIVE_HANDLERS, is_pending, link_transactions, may_have_acted, remains_of
+from protocol.fold_running import cycle_once, once_taken, transaction_moved
+from protocol.fold_webhooks import WEBHOOK_HANDLERS
+from protocol.lists import put_at
+from protocol.program import HOOK
 from protocol.remotes import note_answer, note_call, note_refusal
 from protocol.retry import asks_for_patience
 from protocol.state import (
@@ -35,7 +43,6 @@ from protocol.state import (
     OpenCall,
     State,
     TransactionRow,
-    TransactionStatus,
     transaction_name,
 )
 
@@ -51,23 +58,6 @@ def evolve(state: State, event: e.AnyEvent, seq: int) -> None:
     _HANDLERS[type(event)](state, event, seq)
 
 
-def _move(state: State, row: TransactionRow, status: TransactionStatus) -> None:
-    """Change the status of a transaction and the counts of its cycle, then save both."""
-    if row.status != status:
-        cycle = state.cycle(row.cycle)
-        if row.phase:
-            _count_phase(cycle, row.phase, (status == "running") - (row.status == "running"))
-        setattr(cycle, row.status, getattr(cycle, row.status) - 1)
-        setattr(cycle, status, getattr(cycle, status) + 1)
-        row.status = status
-        state.save(cycle)
-    state.save(row)
-
-
-def _count_phase(cycle: CycleRow, phase: str, change: int) -> None:
-    cycle.phases = {**cycle.phases, phase: cycle.phases.get(phase, 0) + change}
-
-
 def _writer_started(state: State, event: e.WriterStarted, _seq: int) -> None:
     """The epoch is the journal's own concern; the state holds nothing of it."""
 
@@ -79,6 +69,7 @@ def _cycle_deployed(state: State, event: e.CycleDeployed, _seq: int) -> None:
         row = CycleRow(event.cycle)
     row.definition_hash = event.hash
     row.identifiers = {**row.identifiers, **event.identifiers}
+    row.forms = event.forms
     state.save(DefinitionRow(event.hash, event.definition))
     state.save(row)
 
@@ -87,11 +78,11 @@ def _cycle_status(state: State, event: e.CycleStarted | e.CycleStopping | e.Cycl
     row = state.cycle(event.cycle)
     match event:
         case e.CycleStarted():
-            row.status = "running"
+            row.status, row.once, row.once_since = "running", "", 0
         case e.CycleStopping():
             row.status = "stopping"
         case e.CycleStopped():
-            row.status = "stopped"
+            row.status, row.once, row.once_since = "stopped", "", 0
     state.save(row)
 
 
@@ -105,8 +96,10 @@ def _transaction_started(state: State, event: e.TransactionStarted, seq: int) ->
         event.depth,
         event.parent,
         events=[seq, seq],
+        trigger=event.hit,
         chain=new_chain(event.cycle, seq, event.at),
     )
+    link_transactions(state, row, state.hit(event.hit).lineage)
     _begin(state, row)
 
 
@@ -120,30 +113,39 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
-    row.rounds = 0
+    row.rounds, row.pending, row.arrived = 0, None, False
     if hit.chain:  # A request that says nothing of a chain goes on with the one of its transaction.
         row.chain, row.sampled, row.depth = hit.chain, hit.sampled, max(row.depth, hit.depth)
     _move(state, row, "running")
 
 
+def left_from(row: TransactionRow, step: str) -> tuple[list[str], list[str]]:
+    """The steps whose data, and the holds, that a pass from a webhook leaves.
+
+    Both keep the order in which they came, so what came after a step is what stands behind it.
+    """
+    data, holds = list(row.data), list(row.reached)
+    if step in data:
+        del data[data.index(step) + 1 :]
+    later = holds[holds.index(step) + 1 :] if step in holds else []
+    return data, [name for name in holds if name not in later or name in data]
+
+
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
-    """Data and holds keep the order in which they came, so what came after a step is what stands behind it."""
-    order = list(row.data)
-    if step in row.data:
-        for later in order[order.index(step) + 1 :]:
-            del row.data[later]
-    holds = list(row.reached)
-    later_holds = holds[holds.index(step) + 1 :] if step in holds else []
-    for reached in [name for name in later_holds if name not in row.data]:
+    data, holds = left_from(row, step)
+    for later in row.data.keys() - set(data):
+        del row.data[later]
+    for reached in row.reached.keys() - set(holds):
         state.unfile("reached", (row.cycle, reached, *row.reached.pop(reached)), row.id)
 
 
 def _step_completed(state: State, event: e.StepCompleted, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.data.get(event.step)
-    row.data[event.step] = {**before, **event.data} if before and row.call is not None else event.data
+    answered = row.call is not None and row.call.request.method != HOOK
+    row.data[event.step] = {**before, **event.data} if before and answered else event.data
     row.call = None
-    row.step = event.target
+    row.step, row.arrived = event.target, False
     state.save(row)
 
 
@@ -175,7 +177,9 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
 
 def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.until, row.call, row.split = 0, None, 0
+    row.remains = None if isinstance(event, e.TransactionCompleted) else remains_of(row, event)
+    row.until, row.call, row.split, row.parting, row.pending = 0, None, 0, None, None
+    row.arrived = False
     if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
         hit.failed_at = event.step
     end_hit(state, row)
@@ -203,7 +207,12 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         hit = state.hit(parent.hit)
         hit.branches = max(hit.branches, 1) + 1
         state.save(hit)
-    item = event.item if isinstance(event.item, dict) else {"item": event.item}
+    parting = parent.parting
+    if parting is not None:
+        whole = {name: value for name, value in parent.data[event.step].items() if name not in parting.without}
+        item = put_at(whole, parting.path, event.item)
+    else:
+        item = event.item if isinstance(event.item, dict) else {"item": event.item}
     child = TransactionRow(
         seq,
         event.cycle,
@@ -218,20 +227,11 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         data={**parent.data, event.step: item},
         phase=parent.phase,
         events=[seq, seq],
+        earlier=list(parent.earlier),
         chain=parent.chain,
         sampled=parent.sampled,
     )
     _begin(state, child)
-
-
-def _begin(state: State, row: TransactionRow) -> None:
-    """Count and keep a transaction that is new and running."""
-    cycle = state.cycle(row.cycle)
-    cycle.running += 1
-    if row.phase:
-        _count_phase(cycle, row.phase, 1)
-    state.save(cycle)
-    state.save(row)
 
 
 def _transaction_gathered(state: State, event: e.TransactionGathered, seq: int) -> None:
@@ -269,27 +269,24 @@ def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
 def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.call
-    row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link)
+    row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link, at=event.at)
     row.call.left = not event.announced
     if before is not None:
         row.call.failures = before.failures
-    row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
+    row.call.acted = is_pending(row, event.step) if before is None else before.acted
+    row.pending = None
+    if event.request.method != HOOK:  # Which is given the data that its step has, and gives it anew.
+        row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
     if event.link is None:
         count_task(state, event, event.step)
     _move(state, row, "running")
-
-
-def _call_left(state: State, event: e.CallLeft, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    if row.call is not None:
-        row.call.left = True
-    state.save(row)
 
 
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     note_answer(state, row, event.at, asks_for_patience(event.status, event.headers))
     if row.call is not None and row.call.step == event.step:
+        row.call.acted |= may_have_acted(event.status, is_link=row.call.link is not None)
         content_type = event.headers.get("content-type", "")
         row.data[event.step] = {
             "status": event.status,
@@ -304,11 +301,15 @@ def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
 def _call_failed(state: State, event: e.CallFailed, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     note_call(state, row, event.at)
+    if row.call is not None and event.phase == "sent":
+        row.call.acted = True
     state.save(row)
 
 
 def _call_unknown(state: State, event: e.CallUnknown, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
+    if row.call is not None:
+        row.call.acted = True
     if row.call is not None and event.waits:
         row.call.unknown = True
         _move(state, row, "held")
@@ -351,11 +352,14 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.CycleStarted: _cycle_status,
     e.CycleStopping: _cycle_status,
     e.CycleStopped: _cycle_status,
+    e.CycleOnce: cycle_once,
+    e.CycleOnceTaken: once_taken,
     e.HitAccepted: hit_accepted,
     e.HitDuplicated: hit_duplicated,
     e.HitMatched: hit_matched,
     e.HitParked: hit_parked,
     e.HitExpired: hit_expired,
+    e.HitIgnored: hit_ignored,
     e.TransactionStarted: _transaction_started,
     e.PassStarted: _pass_started,
     e.StepCompleted: _step_completed,
@@ -368,8 +372,8 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.TransactionSplit: _transaction_split,
     e.TransactionGathered: _transaction_gathered,
     e.GatheringEnded: _gathering_ended,
+    e.TransactionMoved: transaction_moved,
     e.CallIntended: _call_intended,
-    e.CallLeft: _call_left,
     e.CallAnswered: _call_answered,
     e.CallFailed: _call_failed,
     e.CallUnknown: _call_unknown,
@@ -380,5 +384,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.ReplySent: reply_settled,
     e.ReplyDetached: reply_settled,
     e.IncidentRaised: _incident_raised,
-    **ALERT_HANDLERS,
+    **LEAVING_HANDLERS,
+    **REDRIVE_HANDLERS,
+    **WEBHOOK_HANDLERS,
 }

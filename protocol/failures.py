@@ -14,22 +14,29 @@ Detail = dict[str, Any] | None
 
 
 def step_failed(
-    turn: Turn, row: TransactionRow, kind: Kind, message: str, detail: dict[str, Any] | None = None
+    turn: Turn,
+    row: TransactionRow,
+    kind: Kind,
+    message: str,
+    data: dict[str, Any] | None = None,
+    detail: dict[str, Any] | None = None,
 ) -> None:
-    """Record an incident and do what the step's `on_error` says: go on, or fail the transaction.
+    """Record an incident and do what the step's `on_error` says: go on, with what data there is, or fail.
 
     A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps
-    that only its request may run.
+    that only its request may run. Where there is data its request has come.
     """
     step = row.step
     plan = turn.program(row).plans[step]
     turn.incident(row.id, step, kind, message, detail=detail)
-    if isinstance(plan, WebhookPlan) or plan.policy != "ignore":
-        if not isinstance(plan, WebhookPlan) and plan.policy == "stop_cycle":
+    if isinstance(plan, WebhookPlan) and data is None:
+        fail(turn, row, f"{kind}: {message}")
+    elif plan.policy != "ignore":
+        if plan.policy == "stop_cycle":
             _stop_cycle(turn, row.cycle)
         fail(turn, row, f"{kind}: {message}")
-        return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
+    else:
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data or {}, plan.after))
 
 
 def _stop_cycle(turn: Turn, cycle: str) -> None:

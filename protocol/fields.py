@@ -111,26 +111,49 @@ class Contract:
         self.declared = bool(fields)
         self.sensitive = tuple(location for location, declared in fields.items() if spec_of(declared).sensitive)
         self._types: dict[str, FieldType] = {location: spec_of(declared).type for location, declared in fields.items()}
-        self._read_root = _object_reader(field_tree(fields), "the body must be an object", within=False)
+        self._tree = field_tree(fields)
+        self._has_lists = any("[" in location or kind == "list" for location, kind in self._types.items())
+        self._read_root = _object_reader(self._tree, "the body must be an object", within=False)
         self._lists_root = any(location.startswith("[]") for location in fields)
 
     def type_at(self, location: str) -> FieldType:
         """The declared type at a location, `text` when nothing is declared there."""
         return self._types.get(location, "text")
 
-    def read(self, body: Any) -> tuple[dict[str, Any], list[Fault]]:
+    def read(self, body: Any, *, repeats: bool = False) -> tuple[dict[str, Any], list[Fault]]:
         """The declared fields of a body, by type, and every fault, at most `FAULTS_MAX` of them.
 
         Without declared fields the whole body is given, under `body` when it is not an object. A field that is
         absent and not required is there with its default, or null, so that paths to it lead somewhere. Empty text,
         which forms send for what was left blank, is absent unless the field is text.
+
+        Args:
+            body: as it was read.
+            repeats: whether its format writes a list by repeating its name: a list may then be one value.
         """
         if not self.declared:
             return (dict(body) if isinstance(body, Mapping) else {"body": body}), []
         if self._lists_root and isinstance(body, list):
             body = {ROOT_LIST: body}
+        if repeats and self._has_lists:
+            body = _with_lists(self._tree, body)
         faults: list[Fault] = []
         return self._read_root(body, "", faults), faults
+
+
+def _with_lists(node: Node, value: Any) -> Any:
+    """A copy of a value in which each declared list that was written as one value is a list of it."""
+    is_list = node.is_list or (not node.children and node.spec is not None and node.spec.type == "list")
+    if is_list and value is not None and value != "":
+        return [_with_items(node, item) for item in (value if isinstance(value, list) else [value])]
+    return _with_items(node, value)
+
+
+def _with_items(node: Node, value: Any) -> Any:
+    if not node.children or not isinstance(value, Mapping):
+        return value
+    below = {name: _with_lists(child, value[name]) for name, child in node.children.items() if name in value}
+    return {**value, **below}
 
 
 def _fault(faults: list[Fault], where: str, rule: str, found: str) -> None:

@@ -79,6 +79,20 @@ def reachable(targets: Mapping[str, tuple[str, ...]], step: str) -> set[str]:
     return found
 
 
+def before(definition: Definition, targets: Mapping[str, tuple[str, ...]], step: str) -> set[str]:
+    """The steps whose data a step may use: all that lead to it. Nothing is mapped from before a `wait_all`."""
+    found: set[str] = set()
+    ahead = [step]
+    while ahead:
+        target = ahead.pop()
+        for name, following in targets.items():
+            if target in following and name not in found:
+                found.add(name)
+                if not isinstance(definition.steps[name], WaitAllStep):
+                    ahead.append(name)
+    return found
+
+
 def _targets(definition: Definition, name: str, after: str, runnable: Callable[[str], str]) -> tuple[str, ...]:
     step = definition.steps[name]
     match step:

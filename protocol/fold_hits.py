@@ -38,6 +38,8 @@ def hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
     )
     state.save(row)
     count_task(state, event, event.step)
+    if event.script:
+        count_task(state, event, event.step)
     if event.delivery:
         state.file("delivery", (event.cycle, event.step, event.delivery), seq)
 
@@ -69,7 +71,22 @@ def hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
     state.save(hit)
     row = touch(state, event, seq, event.transaction)
     row.queue.append(event.hit)
+    if event.mark:
+        row.seen = {**row.seen, f"{hit.step}.{event.by}": event.mark}
     state.save(row)
+
+
+def hit_ignored(state: State, event: e.HitIgnored, seq: int) -> None:
+    """The hit belongs to the transaction and runs nothing; its caller is told so."""
+    hit = state.hit(event.hit)
+    unpark(state, hit)
+    hit.status = "ignored"
+    hit.transaction = event.transaction
+    if hit.fate == "waiting":
+        hit.fate = "none"
+    hit.body, hit.headers, hit.query = b"", {}, {}
+    state.save(hit)
+    state.save(touch(state, event, seq, event.transaction))
 
 
 def hit_parked(state: State, event: e.HitParked, _seq: int) -> None:

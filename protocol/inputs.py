@@ -4,16 +4,20 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from protocol.alert_settings import Alerts
 from protocol.chain import Chain
-from protocol.definition import Alerts
 from protocol.events import Origin
+from protocol.events_redrive import RedriveAction
+from protocol.state import Lineage
 
 
 class Hit(Struct, frozen=True, kw_only=True, gc=False):
     """A request that reached a webhook, read and checked against the step's contract.
 
     `key` are the canonical values of the step's `match`, empty for a trigger. `delivery` is "" when the
-    sender gave no name for it.
+    sender gave no name for it. `mark` is the canonical value of the step's `newer_than`, `script` the
+    `before_webhook` that let it pass; a `repeat` was put to none, since its
+    delivery was accepted before, and is nothing but that.
     """
 
     cycle: str
@@ -33,6 +37,10 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
     answer_by: int = 0
+    lineage: Lineage | None = None  # Of a hit that is redriven.
+    mark: str = ""
+    script: str = ""
+    repeat: bool = False
     chain: Chain = Chain()
 
 
@@ -147,6 +155,13 @@ class Stop(Struct, frozen=True, gc=False):
     kept: int = 0
 
 
+class RunOnce(Struct, frozen=True, gc=False):
+    """Let a stopped cycle take one request to its trigger, and run it."""
+
+    cycle: str
+    at: int
+
+
 class ReplySettled(Struct, frozen=True, gc=False):
     """What became of an answer on its way to the caller."""
 
@@ -174,6 +189,37 @@ class Recover(Struct, frozen=True, gc=False):
     transactions: tuple[int, ...]
 
 
+class OrderRedrive(Struct, frozen=True, gc=False):
+    """Fix what a page of an order to redrive is about, unless it is fixed already; it belongs to no cycle."""
+
+    cycle: Literal[""]
+    at: int
+    order: str
+    page: str
+    action: RedriveAction
+    digest: str
+    items: tuple[int, ...]
+    after: int = 0
+
+
+class Redrive(Struct, frozen=True, kw_only=True, gc=False):
+    """One item of an order to redrive: a hit to redeliver, or a transaction to resume or to rerun.
+
+    `hit` is the request behind it as the journal has it, checked against the version that takes it; None when no
+    request is behind it, or when it is gone and not needed. `version` is the hash of the definition to run. What was
+    redriven before is refused, except when it shall be so `again`.
+    """
+
+    cycle: str
+    at: int
+    order: str
+    action: RedriveAction
+    item: int
+    version: str
+    hit: Hit | None
+    again: bool = False
+
+
 class AlertDone(Struct, frozen=True, gc=False):
     """The alert that begins with this incident was delivered, or is given up for a reason."""
 
@@ -192,13 +238,23 @@ Input = (
     | Deploy
     | Start
     | Stop
+    | RunOnce
     | ReplySettled
     | Settle
     | Recover
     | Continue
     | Deliver
+    | OrderRedrive
+    | Redrive
     | AlertDone
 )
+
+
+def body_bytes(given: Input) -> int:
+    """The bytes of a request's body that an input carries: what bounds a mailbox."""
+    if isinstance(given, Redrive):
+        return 0 if given.hit is None else len(given.hit.body)
+    return len(given.body) if isinstance(given, Hit) else 0
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -214,6 +270,13 @@ class Resumed(Struct, frozen=True, gc=False):
     hit: int
     transaction: int
     candidates: tuple[int, ...] = ()
+
+
+class Ignored(Struct, frozen=True, gc=False):
+    """The hit is older than the last one of that transaction at its step; it is recorded and does not run."""
+
+    hit: int
+    transaction: int
 
 
 class Parked(Struct, frozen=True, gc=False):
@@ -238,13 +301,31 @@ class Refused(Struct, frozen=True, gc=False):
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """What an order to start, stop, finish, deploy or settle did."""
+    """What an order to start, stop, finish, run once, deploy or settle did."""
 
     status: str
     cut: int = 0
     kept: int = 0
     held: int = 0
     resumed: int = 0
+    once: Literal["", "waiting", "running"] = ""
 
 
-Verdict = Accepted | Resumed | Parked | Duplicate | Refused | Receipt | None
+class Ordered(Struct, frozen=True, gc=False):
+    """The items of a page of an order stand in the event of this sequence number."""
+
+    seq: int
+
+
+class Redriven(Struct, frozen=True, gc=False):
+    """An item is redriven, as this hit or, with no request behind it, as this transaction; 0 is none, or parked.
+
+    `already` when the same order did so before.
+    """
+
+    hit: int
+    transaction: int
+    already: bool = False
+
+
+Verdict = Accepted | Resumed | Ignored | Parked | Duplicate | Refused | Receipt | Ordered | Redriven | None

@@ -3,6 +3,7 @@
 The text is given, not read from disk here. A definition has one canonical encoding, so that its hash names it.
 """
 
+import hashlib
 import json
 import re
 import tomllib
@@ -151,6 +152,11 @@ def load_project(sources: Sequence[Source]) -> tuple[dict[str, Definition], list
 def encode_definition(definition: Definition) -> bytes:
     """The canonical JSON of a definition."""
     return msgspec.json.encode(definition)
+
+
+def version_name(packed: bytes) -> str:
+    """The hash of a definition's canonical JSON, which names the version."""
+    return hashlib.sha256(packed).hexdigest()
 
 
 def decode_definition(packed: bytes) -> Definition:

@@ -11,27 +11,29 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.events import (
-    AlertIntended,
     CallIntended,
     CycleStarted,
     HitExpired,
+    HitIgnored,
     HitParked,
     IncidentRaised,
     ReplyBuilt,
     TransactionHeld,
     WaitStarted,
 )
+from protocol.events_leaving import AlertIntended
 from protocol.inputs import (
     Accepted,
     CallAnswer,
     CallEnded,
     HoldDue,
+    Ignored,
     ParkDue,
     Parked,
     Resumed,
     Verdict,
 )
-from protocol.program import SCRIPT
+from protocol.program import HOOK, SCRIPT
 from protocol.remotes import remote_of
 from protocol.state import HitRow, Reply, State
 from protocol.turn import Decision, scope
@@ -103,7 +105,7 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
         match event:
             case CallIntended():
                 row = state.transaction(event.transaction)
-                data = deepcopy(scope(state, row)) if event.request.method == SCRIPT else None
+                data = deepcopy(scope(state, row)) if event.request.method in (SCRIPT, HOOK) else None
                 effects.append(PerformCall(event, row.number, row.depth, data))
             case ReplyBuilt():
                 effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
@@ -121,6 +123,9 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                     effects += _tell(state.hit(event.hit), reply, event.at)
             case HitExpired():
                 effects += _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
+            case HitIgnored() if event.hit < decision.seq and not state.hit(event.hit).parked:
+                reply = verdict_reply(state, Ignored(event.hit, event.transaction), status_url)
+                effects += _tell(state.hit(event.hit), reply, event.at)
             case CycleStarted():
                 effects.append(RearmTimers(event.cycle))
             case AlertIntended(incidents=incidents):

@@ -2,13 +2,20 @@
 
 from typing import Any, Literal
 
+from msgspec import UNSET
+
 from protocol.answers import problem
+from protocol.bodies import repeats_names
+from protocol.definition import END
 from protocol.duration import SECOND_NS
-from protocol.events import CallAnswered, CallIntended, CallLeft, CallUnknown, StepCompleted, WaitStarted
-from protocol.failures import step_failed
+from protocol.events import CallAnswered, CallFailed, CallIntended, CallUnknown, StepCompleted, WaitStarted
+from protocol.events_leaving import CallLeft
+from protocol.failures import fail, step_failed
+from protocol.hooks import MESSAGE_MAX, BadWord, after_word, rejection
 from protocol.incidents import Kind
 from protocol.inputs import CallAnswer, CallLeaves
-from protocol.program import CallPlan, Plan, ScriptPlan
+from protocol.parting import complete
+from protocol.program import CallPlan, Plan, ScriptPlan, WebhookPlan
 from protocol.remotes import patience
 from protocol.replies import answer_at_end, tell
 from protocol.retry import asks_for_patience
@@ -16,18 +23,49 @@ from protocol.state import TransactionRow, transaction_name
 from protocol.turn import Turn
 
 
+def attempt_failed(turn: Turn, row: TransactionRow, phase: Literal["connect", "sent"], kind: Kind, reason: str) -> None:
+    """An attempt brought no answer."""
+    call = row.call
+    assert call is not None, "only an open call fails"
+    turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
+    call_failed(turn, row, kind, reason)
+
+
+def hook_ended(turn: Turn, row: TransactionRow, result: dict[str, Any]) -> None:
+    """An `after_webhook` returned: the data of its step is what it says, or nothing more runs."""
+    step = row.step
+    try:
+        word = after_word(result)
+        reject = None if word.reject is UNSET else rejection(word.reject)
+    except BadWord as fault:
+        attempt_failed(turn, row, "sent", "script_failed", str(fault))
+        return
+    if reject is not None:
+        turn.incident(row.id, step, "rejected", reject.message)
+        hit = turn.caller(row)
+        if hit is not None and hit.wants_reply and hit.reply is None and not hit.parked:
+            name = transaction_name(row.cycle, row.id)
+            tell(turn, row, hit, problem(reject.status, "Rejected", reject.message, step=step, transaction=name))
+        fail(turn, row, f"rejected: {reject.message}")
+    elif isinstance(word.filter, str):
+        turn.incident(row.id, step, "filtered", word.filter[:MESSAGE_MAX], "info")
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, row.data[step], END))
+    else:
+        complete(turn, row, row.data[step] if word.data is UNSET else word.data)
+
+
 def call_failed(turn: Turn, row: TransactionRow, kind: Kind, message: str) -> None:
     """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
     call, plan = row.call, turn.program(row).plans[row.step]
     assert call is not None, "only an open call fails"
-    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
+    assert isinstance(plan, CallPlan | ScriptPlan | WebhookPlan), "only these have an open call"
     if call.failures < len(plan.gaps):
         turn.incident(row.id, row.step, kind, message, "warning")
         put_off(turn, row, turn.at + plan.gaps[call.failures], "retry")
         return
     if plan.gaps:
         kind, message = "out_of_retries", f"Out of retries: {kind}: {message}"
-    step_failed(turn, row, kind, message)
+    step_failed(turn, row, kind, message, row.data[row.step] if isinstance(plan, WebhookPlan) else None)
 
 
 def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited", "remote"]) -> None:
@@ -72,12 +110,14 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
         return
     data: dict[str, Any] = {}
     if plan.contract.declared:
-        data, faults = plan.contract.read(row.data[step]["body"])
+        repeats = repeats_names(answer.headers.get("content-type", ""))
+        data, faults = plan.contract.read(row.data[step]["body"], repeats=repeats)
         if faults:
             said = "; ".join(f"{fault.where}: {fault.rule}, found {fault.found}" for fault in faults)
             call_failed(turn, row, "invalid_answer", f"the answer breaks its contract: {said}")
             return
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data, plan.after))
+    turn.succeeded(row, step, row.call.at if row.call else turn.at)
+    complete(turn, row, data)
 
 
 def call_unknown(turn: Turn, row: TransactionRow) -> None:
@@ -86,11 +126,11 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
     if call is None or call.unknown or row.until:
         return  # One that waits for its next attempt is not on its way.
     plan = turn.program(row).plans[call.step]
-    assert isinstance(plan, CallPlan | ScriptPlan), "only these have an open call"
+    assert isinstance(plan, CallPlan | ScriptPlan | WebhookPlan), "only these have an open call"
     if not call.left:
         resend(turn, row)  # It waited for its place when the process died, so it surely had no effect.
         return
-    waits = not plan.safe_to_repeat and call.link is None
+    waits = not (isinstance(plan, WebhookPlan) or plan.safe_to_repeat) and call.link is None
     turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
     if waits:
         turn.incident(row.id, call.step, "unknown_outcome", "a person must say whether the call took effect")

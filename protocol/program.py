@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct
 
 from protocol.canonical import canonical
@@ -39,9 +40,11 @@ SCOPE_NAMES = ("vars", "cycle", "transaction", "hit", "last_success")
 COLLECTED_NS = parse_duration("24 hours")  # A hit for a stopped cycle waits a day, as the contract promises.
 RETRY_GAPS_NS = tuple(minutes * UNITS_NS["minute"] for minutes in (5, 35, 95, 275, 635))
 SCRIPT = "SCRIPT"  # The method of a call that a function of the project answers.
+HOOK = "HOOK"  # The same of an `after_webhook`, which is given the data of its own step and says what becomes of it.
 SCRIPT_NS = 60 * UNITS_NS["second"]  # A script may take; longer work belongs behind an HTTP call of its own.
 LINK_PREFIX = "cycle:"
 MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
+_LAST_SUCCESS = re.compile(rb"\blast_success\b")
 _HIT = re.compile(rb"\bhit\b")
 
 Scope = Mapping[str, Any]
@@ -56,6 +59,14 @@ class MatchPair(Struct, frozen=True):
     earlier: Expression
 
 
+class Mark(Struct, frozen=True):
+    """The field by which requests of one transaction have an order: `newer_than`."""
+
+    location: str
+    path: tuple[str, ...]
+    type: FieldType
+
+
 class WebhookPlan(Struct, frozen=True):
     """A webhook step, ready to run; lengths are nanoseconds."""
 
@@ -68,11 +79,21 @@ class WebhookPlan(Struct, frozen=True):
     window: int
     on_timeout: str  # A step, `end` or `fail`.
     answers: bool  # Whether a pass from here can reach a respond before it holds.
+    newer: Mark | None
+    policy: Policy  # Of what happens to the data of a request; a hold that can not be reached always fails.
+    gaps: tuple[int, ...]
     after: str
 
     def key(self, data: Mapping[str, Any]) -> tuple[str, ...] | None:
         """The canonical values a request carries for `match`; None when one is null, missing, empty or too long."""
         return _key([canonical(lookup(pair.path, data), pair.type) for pair in self.match])
+
+    def mark(self, data: Mapping[str, Any]) -> str | None:
+        """The canonical value by which a request is newer than others; "" for none, None for one that is too long."""
+        if self.newer is None:
+            return ""
+        text = canonical(lookup(self.newer.path, data), self.newer.type) or ""
+        return text if len(text) <= MATCHED_CHARACTERS_MAX else None
 
     def key_of(self, scope: Scope) -> tuple[str, ...] | None:
         """The canonical values the earlier steps give; None when one is null, missing, empty or too long."""
@@ -160,14 +181,15 @@ class GatherPlan(Struct, frozen=True):
 Plan = WebhookPlan | CallPlan | RespondPlan | DecidePlan | WaitPlan | SplitPlan | GatherPlan | ScriptPlan
 
 
-class Program(Struct, frozen=True):
-    """One version of a cycle, ready to run."""
+class Program(Struct, frozen=True, eq=False):
+    """One version of a cycle, ready to run; a state has one of each, so they are compared by identity."""
 
     definition: Definition
     hash: str
     trigger: str
     plans: dict[str, Plan]
     mentions_hit: bool  # Whether any text of the definition may read the request itself.
+    notes_success: frozenset[str]  # Steps that may read when they last succeeded.
     sensitive: dict[str, frozenset[tuple[str, ...]]] = {}  # What must not be shown, by name of the scope.
 
     def webhook(self, step: str) -> WebhookPlan:
@@ -203,7 +225,9 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
         policy: Policy = "retry" if isinstance(said_policy, Retry) else said_policy
         match step:
             case WebhookStep():
-                plans[name] = _webhook(step, names, after, flows.resolve, answers=name in flows.answers)
+                gaps = _gaps(said_policy)
+                answers = name in flows.answers
+                plans[name] = _webhook(step, names, after, policy, gaps, flows.resolve, answers=answers)
             case CallStep():
                 gaps = _gaps(said_policy)
                 plans[name] = _call(step, definition.connectors[step.connector], names, after, policy, gaps)
@@ -232,7 +256,10 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
             case _:
                 continue  # A note never runs.
     mentions_hit = _HIT.search(encode_definition(definition)) is not None
-    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit, _sensitive(plans))
+    notes_success = frozenset(
+        name for name in plans if _LAST_SUCCESS.search(msgspec.json.encode(definition.steps[name])) is not None
+    )
+    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit, notes_success, _sensitive(plans))
 
 
 def _sensitive(plans: Mapping[str, Plan]) -> dict[str, frozenset[tuple[str, ...]]]:
@@ -247,9 +274,17 @@ def _sensitive(plans: Mapping[str, Plan]) -> dict[str, frozenset[tuple[str, ...]
 
 
 def _webhook(
-    step: WebhookStep, names: frozenset[str], after: str, resolve: Mapping[str, str], *, answers: bool
+    step: WebhookStep,
+    names: frozenset[str],
+    after: str,
+    policy: Policy,
+    gaps: tuple[int, ...],
+    resolve: Mapping[str, str],
+    *,
+    answers: bool,
 ) -> WebhookPlan:
     contract = Contract(step.fields)
+    newer = step.newer_than
     pairs = tuple(
         MatchPair(
             location,
@@ -269,6 +304,9 @@ def _webhook(
         0 if step.dedupe == "off" else parse_duration(step.dedupe.window),
         resolve.get(step.on_timeout, step.on_timeout),
         answers,
+        Mark(newer, path_of(newer), contract.type_at(newer)) if newer else None,
+        policy,
+        gaps,
         after,
     )
 

@@ -31,6 +31,7 @@ def respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
         if body:
             headers.setdefault("content-type", content_type)
         tell(turn, row, hit, Reply(status, headers, body), row.step)
+        turn.succeeded(row, row.step, turn.at)
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))
 
 

@@ -5,12 +5,23 @@
 3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
 """
 
-from protocol.events import HitAccepted, HitDuplicated, HitExpired, HitMatched, HitParked, TransactionStarted
+from protocol.events import (
+    CycleOnce,
+    CycleOnceTaken,
+    HitAccepted,
+    HitDuplicated,
+    HitExpired,
+    HitParked,
+    TransactionStarted,
+)
+from protocol.events_redrive import HitRedriven
 from protocol.incidents import Level
-from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Parked, Refused, Resumed, Verdict
+from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Ignored, Parked, Receipt, Refused, Resumed, Verdict
+from protocol.matching import find_candidates, read_hit
+from protocol.newer import give, is_outdated
 from protocol.program import COLLECTED_NS, WebhookPlan
-from protocol.state import HitRow, TransactionRow, transaction_name
-from protocol.transaction import begin_pass, hit_data, run
+from protocol.state import HitRow, State, TransactionRow, transaction_name
+from protocol.transaction import begin_pass, run
 from protocol.turn import TURN_PASSES, Turn
 
 CANDIDATES_MAX = 20  # Transactions named when a match is ambiguous; the most recent is always among them.
@@ -22,30 +33,31 @@ QUEUE_MAX = 10_000  # Hits that wait behind one transaction's pass, or for one v
 def decide_hit(turn: Turn, hit: Hit) -> Verdict:
     """What becomes of a new request."""
     cycle = turn.state.cycle(hit.cycle)
-    if hit.delivery:
-        before = turn.state.find_latest("delivery", (hit.cycle, hit.step, hit.delivery), 1)
-        if before and not _forgotten(turn, turn.state.hit(before[0])):
-            return _repeated(turn, hit, turn.state.hit(before[0]))
+    before = delivered(turn.state, hit.cycle, hit.step, hit.delivery, turn.at)
+    if before is not None:
+        return _repeated(turn, hit, before)
+    if hit.repeat:
+        return Refused(503, "Send it again", "the delivery that this request repeats was forgotten in this instant")
     try:
         plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
     except KeyError:  # A deploy came between the door and this turn.
         return Refused(404, "No such webhook", f"cycle {hit.cycle} has no webhook step {hit.step} any more")
     if hit.depth > turn.state.program(cycle.definition_hash).definition.settings.max_depth:
         return _too_deep(turn, hit)
-    if cycle.status != "running":
+    if cycle.status != "running" and cycle.once != ("running" if plan.match else "waiting"):
         return _while_stopped(turn, hit)
     if not plan.match:
-        began = _accept(turn, hit)  # By the end of the turn the row may be at the pass of a hit that was parked.
-        row = _start_transaction(turn, hit, began)
-        _warn(turn, hit, row.id)
-        return Accepted(began, row.id)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *hit.key), CANDIDATES_MAX)
+        return begin_transaction(turn, hit)
+    found = find_candidates(turn.state, hit, hit.key, CANDIDATES_MAX)
+    candidates = [one for one in found if one > cycle.once_since]
+    if found and not candidates:
+        return _while_stopped(turn, hit)  # For all but the run of the one request the cycle is stopped.
     if not candidates:
         if plan.step.unmatched == "reject":
             return Refused(404, "No transaction matches", f"no transaction waits at {hit.step} for this request")
         if _is_crowded(turn, hit):
             return Refused(503, "Too many hits are parked", f"requests that match nothing yet fill {hit.cycle}")
-        accepted = turn.state.hit(_accept(turn, hit))
+        accepted = turn.state.hit(accept(turn, hit))
         _warn(turn, hit, 0)
         _park(turn, accepted, plan, hit.key)
         return Parked(accepted.id, accepted.until)
@@ -53,11 +65,12 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         names = ", ".join(transaction_name(hit.cycle, one) for one in candidates)
         return Refused(409, "Several transactions match", f"step {hit.step} takes only one match, found {names}")
     row = turn.state.transaction(candidates[0])
-    if len(row.queue) >= QUEUE_MAX:
+    if len(row.queue) >= QUEUE_MAX and not is_outdated(row, plan, hit.step, hit.mark):
         return Refused(503, "Queue is full", f"{QUEUE_MAX} requests already wait for this transaction")
-    accepted = turn.state.hit(_accept(turn, hit))
+    accepted = turn.state.hit(accept(turn, hit))
     _warn(turn, hit, row.id)
-    _match(turn, accepted, candidates)
+    if not _match(turn, accepted, plan, candidates, hit.mark):
+        return Ignored(accepted.id, row.id)
     return Resumed(accepted.id, row.id, tuple(candidates) if len(candidates) > 1 else ())
 
 
@@ -73,8 +86,26 @@ def _too_deep(turn: Turn, hit: Hit) -> Refused:
     return Refused(508, "Loop Detected", detail)
 
 
-def _accept(turn: Turn, hit: Hit) -> int:
-    return turn.emit(
+def run_once(turn: Turn) -> Verdict:
+    """Let a stopped cycle run one request: the oldest one to its trigger that was kept, else the next that comes."""
+    cycle = turn.state.cycle(turn.cycle)
+    if cycle.status != "stopped":
+        doing = "runs once already" if cycle.once else f"is {cycle.status}"
+        return Refused(409, "Cycle is not stopped", f"cycle {cycle.name} {doing}: stop it first")
+    if not cycle.once:
+        turn.emit(CycleOnce(cycle.name, turn.at))
+    trigger = turn.state.program(cycle.definition_hash).trigger
+    for kept in turn.state.find("collected", (cycle.name,), COLLECTED_MAX):
+        if turn.state.hit(kept).step == trigger:
+            turn.emit(CycleOnceTaken(cycle.name, turn.at, kept))
+            _start_transaction(turn, None, kept)
+            return Receipt("stopping" if cycle.running else "stopped", resumed=1, once=cycle.once)
+    return Receipt(cycle.status, once=cycle.once)
+
+
+def accept(turn: Turn, hit: Hit) -> int:
+    """Make a request ours; one that came before says so."""
+    accepted = turn.emit(
         HitAccepted(
             hit.cycle,
             turn.at,
@@ -90,11 +121,26 @@ def _accept(turn: Turn, hit: Hit) -> int:
             hit.depth,
             hit.origin,
             hit.answer_by,
+            hit.script,
             hit.chain.id,
             hit.chain.signed,
             hit.chain.sampled,
         )
     )
+    if (lineage := hit.lineage) is not None:
+        transaction = 0 if lineage.action == "redeliver" else lineage.transaction
+        turn.emit(HitRedriven(hit.cycle, turn.at, accepted, lineage.hit, lineage.order, lineage.action, transaction))
+    return accepted
+
+
+def begin_transaction(turn: Turn, hit: Hit, version: str = "") -> Accepted:
+    """A request of a trigger begins a transaction, which runs the current version unless one is named."""
+    began = accept(turn, hit)  # By the end of the turn the row may be at the pass of a hit that was parked.
+    if turn.state.cycle(hit.cycle).once == "waiting":
+        turn.emit(CycleOnceTaken(hit.cycle, turn.at, began))
+    row = _start_transaction(turn, hit, began, version)
+    _warn(turn, hit, row.id)
+    return Accepted(began, row.id)
 
 
 def _warn(turn: Turn, hit: Hit, transaction: int) -> None:
@@ -102,23 +148,24 @@ def _warn(turn: Turn, hit: Hit, transaction: int) -> None:
         turn.incident(transaction, hit.step, "contract_broken", warning, "warning")
 
 
-def _start_transaction(turn: Turn, given: Hit | None, accepted: int) -> TransactionRow:
+def _start_transaction(turn: Turn, given: Hit | None, accepted: int, version: str = "") -> TransactionRow:
     """Begin a transaction; a fresh hit brings its data along, a kept one has it read again."""
     hit = turn.state.hit(accepted)
-    cycle = turn.state.cycle(hit.cycle)
-    event = TransactionStarted(hit.cycle, turn.at, hit.id, cycle.definition_hash, hit.depth, hit.origin)
+    version = version or turn.state.cycle(hit.cycle).definition_hash
+    event = TransactionStarted(hit.cycle, turn.at, hit.id, version, hit.depth, hit.origin)
     row = turn.state.transaction(turn.emit(event))
     begin_pass(turn, row, hit, None if given is None else given.data)
     run(turn, row)
     return row
 
 
-def _match(turn: Turn, hit: HitRow, candidates: list[int]) -> None:
-    """Give a hit to the most recent candidate; its pass begins now unless one is in progress."""
+def _match(turn: Turn, hit: HitRow, plan: WebhookPlan, candidates: list[int], mark: str) -> bool:
+    """Give a hit to the most recent candidate; its pass begins now unless one is in progress, or it is outdated."""
     row = turn.state.transaction(candidates[0])
-    named = candidates if len(candidates) > 1 else []
-    turn.emit(HitMatched(hit.cycle, turn.at, hit.id, row.id, named))
-    run(turn, row)
+    given = give(turn, hit, row, plan, mark, candidates if len(candidates) > 1 else ())
+    if given:
+        run(turn, row)
+    return given
 
 
 def _park(turn: Turn, hit: HitRow, plan: WebhookPlan, key: tuple[str, ...]) -> None:
@@ -135,13 +182,20 @@ def _is_crowded(turn: Turn, hit: Hit) -> bool:
     )
 
 
-def _forgotten(turn: Turn, before: HitRow) -> bool:
+def delivered(state: State, cycle: str, step: str, delivery: str, at: int) -> HitRow | None:
+    """The hit that came under a delivery key and is still remembered."""
+    before = state.find_latest("delivery", (cycle, step, delivery), 1) if delivery else []
+    hit = state.hit(before[0]) if before else None
+    return None if hit is None or _forgotten(state, hit, at) else hit
+
+
+def _forgotten(state: State, before: HitRow, at: int) -> bool:
     """Whether the time for which a delivery key is remembered is over; links are remembered for ever."""
     if before.origin is not None:
         return False
     try:
-        program = turn.state.program(turn.state.cycle(before.cycle).definition_hash)
-        return turn.at - before.at > program.webhook(before.step).window
+        program = state.program(state.cycle(before.cycle).definition_hash)
+        return at - before.at > program.webhook(before.step).window
     except KeyError:
         return False  # The step is gone from the current version: keep the promise that was made.
 
@@ -161,7 +215,7 @@ def _while_stopped(turn: Turn, hit: Hit) -> Verdict:
         return Refused(409, "Cycle is not running", f"cycle {hit.cycle} is {cycle.status}: start it first")
     if cycle.parked >= COLLECTED_MAX:
         return Refused(503, "Too many hits are kept", f"{COLLECTED_MAX} hits already wait for {hit.cycle}")
-    accepted = _accept(turn, hit)
+    accepted = accept(turn, hit)
     _warn(turn, hit, 0)
     until = turn.at + COLLECTED_NS
     turn.emit(HitParked(hit.cycle, turn.at, accepted, list(hit.key), until, "stopped"))
@@ -180,12 +234,13 @@ def _route(turn: Turn, hit: HitRow) -> None:
     if not plan.match:
         _start_transaction(turn, None, hit.id)
         return
-    key = plan.key(hit_data(plan, hit))
+    data, _ = read_hit(plan, hit)
+    key = plan.key(data)
     if key is None:
         key = tuple(hit.key)
-    candidates = turn.state.find_latest("reached", (hit.cycle, hit.step, *key), CANDIDATES_MAX)
+    candidates = find_candidates(turn.state, hit, key, CANDIDATES_MAX)
     if candidates:
-        _match(turn, hit, candidates)
+        _match(turn, hit, plan, candidates, plan.mark(data) or "")
     else:
         _park(turn, hit, plan, key)
 

@@ -12,12 +12,14 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from protocol.events import Origin, Request
+from protocol.events_redrive import RedriveAction
 from protocol.incidents import Kind, Level
 from protocol.program import Program
 
 TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
-HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired"]
+HitStatus = Literal["new", "queued", "running", "done", "parked", "collected", "expired", "ignored"]
 CycleStatus = Literal["running", "stopping", "stopped"]
+Once = Literal["", "waiting", "running"]
 ReplyFate = Literal["none", "waiting", "sent", "gone", "deadline", "restart"]
 
 
@@ -27,6 +29,45 @@ class Reply(Struct, frozen=True, array_like=True, gc=False):
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class Lineage(Struct, frozen=True, array_like=True, gc=False):
+    """What a redriven hit or transaction comes from; 0 where there is none."""
+
+    order: str
+    action: RedriveAction
+    hit: int
+    transaction: int
+
+
+class Pending(Struct, frozen=True, array_like=True, gc=False):
+    """A call that may have taken effect, and of which no good answer came: whoever makes it again keeps its key.
+
+    And its request, None when another version renders it: under one key a remote may refuse what is not the same.
+    """
+
+    step: str
+    idempotency_key: str
+    request: Request | None
+
+
+class Parting(Struct, frozen=True, array_like=True, gc=False):
+    """Data that is being parted by the items of a list; how many have begun is the row's `split`."""
+
+    step: str
+    path: list[str]
+    without: list[str]
+    target: str
+
+
+class Remains(Struct, frozen=True, array_like=True, gc=False):
+    """What a transaction had when it failed or was stopped, for one that resumes it."""
+
+    reached: dict[str, list[str]]
+    split: int
+    pending: Pending | None
+    parting: Parting | None = None
+    arrived: bool = False
 
 
 class RemoteRow(Struct, gc=False, array_like=True):
@@ -58,6 +99,10 @@ class CycleRow(Struct, gc=False, array_like=True):
     parked: int = 0
     gathered: dict[str, int] = {}  # Transactions that came to a `wait_all` since it last went on, by its step.
     phases: dict[str, int] = {}  # Of those running, how many began at which `wait_all`.
+    forms: dict[str, list[str]] = {}  # By webhook, older versions that match by other locations or types; one of each.
+    once: Once = ""  # An order to run once: it waits for its request, or runs it.
+    once_since: int = 0  # Transactions of that run have greater numbers.
+    succeeded: dict[str, int] = {}  # By step that mentions `last_success`: when the latest attempt that worked left.
     deepest: dict[str, tuple[int, str]] = {}  # Depth and chain of the deepest that came to a `wait_all`, by its step.
     looped: list[str] = []  # The latest chains that were refused for their depth, so that each is told once.
     alerts: Literal["", "warning", "error"] = ""  # The level from which on incidents are told.
@@ -102,6 +147,8 @@ class HitRow(Struct, gc=False, array_like=True):
     answer_by: int = 0
     branches: int = 0  # Transactions in progress that share this hit, once it was split.
     failed_at: str = ""  # The step at which one of them failed.
+    lineage: Lineage | None = None  # Of a hit that is an earlier one again.
+    redriven: list[int] = []  # The hits that were this one again, the latest of them.
     chain: str = ""  # The chain that it said it belongs to.
     sampled: bool = True
 
@@ -116,6 +163,8 @@ class OpenCall(Struct, gc=False, array_like=True):
     link: tuple[str, str] | None
     unknown: bool = False
     failures: int = 0  # Attempts that failed and were followed by another.
+    acted: bool = False  # Whether an attempt under its key may have taken effect.
+    at: int = 0  # When the latest attempt left.
     left: bool = True  # Whether the attempt may have left; False while it is announced that this would be said.
 
 
@@ -144,6 +193,17 @@ class TransactionRow(Struct, gc=False, array_like=True):
     phase: str = ""  # The `wait_all` at which it began, "" for a trigger.
     rounds: int = 0  # Waits that ended in this pass, so that a step that runs again makes calls of its own.
     events: list[int] = []  # The latest ranges of sequence numbers about it: first, last, first, last, …
+    earlier: list[str] = []  # Versions that it ran before it moved to the one it runs.
+    trigger: int = 0  # The hit that its first pass began with; 0 for one that a split or a `wait_all` began.
+    lineage: Lineage | None = None  # Of one that a redrive began.
+    redriven: list[int] = []  # The transactions that redrove this one, the latest of them.
+    remains: Remains | None = None
+    pending: Pending | None = None  # Of the call that it was resumed at, until that is made.
+    seen: dict[str, str] = {}  # By webhook and location of a `newer_than`: its value in the last request given to it.
+    parting: Parting | None = None
+    arrived: bool = (
+        False  # Whether it is at a webhook whose request has come, which its script or its list keeps there.
+    )
     chain: str = ""  # What set it off, and its latest pass; the id of a trace (`protocol.chain`).
     sampled: bool = True
 
@@ -173,7 +233,7 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
-IndexName = Literal["reached", "parked", "delivery", "collected", "alert"]
+IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "alert"]
 
 
 def usage_name(day: int, cycle: str, step: str) -> str:

@@ -6,21 +6,21 @@
 4. Nothing here acts: a call that must be made is a `CallIntended`, an answer to be sent is a `ReplyBuilt`.
 """
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
-from protocol.bodies import BodyError
+from msgspec import UNSET
+
 from protocol.calls import StepFailed, idempotency_key, render_request
 from protocol.canonical import instant_ns
-from protocol.cloudevents import read_event
 from protocol.definition import END
 from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
-    CallFailed,
     CallIntended,
     DecisionTaken,
-    HitMatched,
     PassStarted,
     Request,
+    RequestArrived,
     StepCompleted,
     TransactionCompleted,
     TransactionGathered,
@@ -29,13 +29,21 @@ from protocol.events import (
     WaitEnded,
     WaitStarted,
 )
+from protocol.events_redrive import CallWithheld
 from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
 from protocol.fields import HIDDEN
+from protocol.fold_redrive import is_pending
 from protocol.incidents import Kind
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
-from protocol.outcomes import answered, call_failed, is_announced, put_off, resend
+from protocol.lists import value_at
+from protocol.matching import find_parked, read_hit
+from protocol.moving import move
+from protocol.newer import give
+from protocol.outcomes import answered, attempt_failed, hook_ended, is_announced, put_off, resend
+from protocol.parting import SPLIT_MAX, complete
 from protocol.program import (
+    HOOK,
     SCRIPT,
     SCRIPT_NS,
     CallPlan,
@@ -50,31 +58,24 @@ from protocol.program import (
 from protocol.remotes import left_alone
 from protocol.replies import answer_at_end, respond
 from protocol.shown import shown, told
-from protocol.state import HitRow, TransactionRow
+from protocol.state import HitRow, Parting, TransactionRow
 from protocol.turn import Turn, scope
 
-SPLIT_MAX = 10_000  # Items of one split; each is a transaction of its own.
 PARKED_AT_ONCE_MAX = 10_000  # Parked hits given to one hold in one turn: 60 bytes of journal each.
 
 
 def begin_pass(turn: Turn, row: TransactionRow, hit: HitRow, data: dict[str, Any] | None = None) -> None:
     """Put a transaction at the webhook step that a hit came to; `data` saves reading the hit's body again."""
-    plan = turn.program(row).webhook(hit.step)
-    if data is None:
-        data = hit_data(plan, hit)
     turn.passes += 1
     turn.emit(PassStarted(row.cycle, turn.at, row.id, hit.id, hit.step, row.number + 1))
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, hit.step, data, plan.after))
-
-
-def hit_data(plan: WebhookPlan, hit: HitRow) -> dict[str, Any]:
-    """What a stored hit gives its step: the declared fields of its body, or of its query for GET and DELETE."""
-    if hit.method in ("GET", "DELETE"):
-        return plan.contract.read(hit.query)[0]
-    try:
-        return plan.contract.read(read_event(hit.headers, hit.body, hit.content_type)[0])[0]
-    except BodyError:
-        return {}  # The step does not check its requests (`check: off`), and this one could not be read.
+    move(turn, row, hit)
+    plan = turn.program(row).webhook(hit.step)
+    if data is None:
+        data = read_hit(plan, hit)[0]
+    if plan.step.after_webhook is UNSET:
+        complete(turn, row, data)
+    else:
+        turn.emit(RequestArrived(row.cycle, turn.at, row.id, hit.step, data))
 
 
 def run(turn: Turn, row: TransactionRow) -> None:
@@ -89,7 +90,9 @@ def run(turn: Turn, row: TransactionRow) -> None:
             if turn.exhausted:
                 turn.rest.append(Continue(row.cycle, turn.at, row.id))
                 return
-            if row.step == END:
+            if row.parting is not None:
+                _part(turn, row, row.parting)
+            elif row.step == END:
                 turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
             else:
                 _step(turn, row)
@@ -116,19 +119,21 @@ def _step(turn: Turn, row: TransactionRow) -> None:
         match plan:
             case DecidePlan():
                 target = plan.choose(scope(turn.state, row))
+                turn.succeeded(row, row.step, turn.at)
                 turn.emit(DecisionTaken(row.cycle, turn.at, row.id, row.step, target))
             case RespondPlan():
                 respond(turn, row, plan)
             case CallPlan():
                 _call(turn, row, plan)
+            case WebhookPlan() if row.arrived:
+                _arrived(turn, row, plan)
             case WebhookPlan():
                 _hold(turn, row, plan)
             case WaitPlan():
                 _wait(turn, row, plan)
-            case ScriptPlan(function=function):
-                request = Request("", SCRIPT, function, {}, b"", "", SCRIPT_NS)
-                key = idempotency_key(row, row.step)
-                turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
+            case ScriptPlan():
+                request = Request("", SCRIPT, plan.function, {}, b"", "", SCRIPT_NS)
+                _intend(turn, row, plan, request)
             case SplitPlan():
                 _split(turn, row, plan)
             case GatherPlan():
@@ -158,7 +163,20 @@ def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
         turn.passes += 1
         event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], plan.after)
         run(turn, turn.state.transaction(turn.emit(event)))
+    turn.succeeded(row, step, turn.at)
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
+
+
+def _part(turn: Turn, row: TransactionRow, parting: Parting) -> None:
+    """The same for the items of a list that nobody named."""
+    items = value_at(row.data[parting.step], parting.path)
+    while row.split < len(items):
+        if turn.exhausted:
+            return
+        turn.passes += 1
+        event = TransactionSplit(row.cycle, turn.at, row.id, parting.step, row.split, items[row.split], parting.target)
+        run(turn, turn.state.transaction(turn.emit(event)))
+    turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
 
 
 def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
@@ -169,10 +187,17 @@ def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
         raise StepFailed("required_source_empty", f"Required source is empty: nothing to match by in {pairs}")
     until = turn.at + plan.hold if plan.hold else 0
     turn.emit(TransactionHeld(row.cycle, turn.at, row.id, step, list(key), until))
+    take_parked(turn, row, step, key)
+
+
+def take_parked(turn: Turn, row: TransactionRow, step: str, key: Sequence[str]) -> None:
+    """Give a transaction the hits that are parked for what it has reached, in their order."""
     if not turn.state.cycle(row.cycle).parked:
         return  # Nearly always so, and it saves the look-up.
-    for hit in turn.state.find("parked", (row.cycle, step, *key), PARKED_AT_ONCE_MAX):
-        turn.emit(HitMatched(row.cycle, turn.at, hit, row.id, []))
+    plan = turn.program(row).webhook(step)
+    for hit in find_parked(turn.state, row, step, key, PARKED_AT_ONCE_MAX):
+        parked = turn.state.hit(hit)
+        give(turn, parked, row, plan, (plan.mark(read_hit(plan, parked)[0]) or "") if plan.newer else "")
 
 
 def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
@@ -181,14 +206,37 @@ def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
         detail = {"chain": row.chain, "depth": row.depth + 1, "signed": True}
         message = f"508 Loop Detected: chain {row.chain} is {row.depth} hand-overs deep at {row.cycle}/{step}"
         raise StepFailed("loop_detected", message, detail)
-    request = render_request(plan, scope(turn.state, row))
+    before = row.pending.request if row.pending is not None and is_pending(row, step) else None
+    request = before or render_request(plan, scope(turn.state, row))
     until = left_alone(turn.state.cycle(row.cycle), request)
     if until > turn.at:
         put_off(turn, row, until, "remote")
-        return
+    else:
+        _intend(turn, row, plan, request, plan.link)
+
+
+def _intend(
+    turn: Turn, row: TransactionRow, plan: CallPlan | ScriptPlan, request: Request, link: tuple[str, str] | None = None
+) -> None:
+    """Make a call, unless it may have taken effect before this transaction resumed it, and must not do so twice."""
+    step = row.step
     key = idempotency_key(row, step)
+    if is_pending(row, step) and not plan.safe_to_repeat and link is None:
+        turn.emit(CallWithheld(row.cycle, turn.at, row.id, step, key, request))
+        turn.incident(row.id, step, "unknown_outcome", "a person must say whether the call took effect")
+        return
     announced = is_announced(plan)
-    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, plan.link, announced))
+    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, link, announced))
+
+
+def _arrived(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
+    """A request has come, and its data waits for the step's `after_webhook`, if this version has one."""
+    if plan.step.after_webhook is UNSET:
+        complete(turn, row, row.data[row.step])
+        return
+    request = Request("", HOOK, plan.step.after_webhook, {}, b"", "", SCRIPT_NS)
+    key = idempotency_key(row, row.step)
+    turn.emit(CallIntended(row.cycle, turn.at, row.id, row.step, 1, key, request))
 
 
 def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
@@ -201,14 +249,15 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
     match ended.outcome:
         case CallAnswer() as answer:
             answered(turn, row, call.attempt, answer)
+        case ScriptResult(data=data) if call.request.method == HOOK:
+            hook_ended(turn, row, data)
         case ScriptResult(data=data):
-            after = turn.program(row).plans[call.step].after
-            turn.emit(StepCompleted(row.cycle, turn.at, row.id, call.step, data, after))
+            turn.succeeded(row, call.step, call.at)
+            complete(turn, row, data)
         case CallFailure(phase=phase, reason=reason):
-            turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
             kind: Kind = "connection_failed" if phase == "connect" else "no_answer"
-            kind = "script_failed" if call.request.method == SCRIPT else kind
-            call_failed(turn, row, kind, reason)
+            kind = "script_failed" if call.request.method in (SCRIPT, HOOK) else kind
+            attempt_failed(turn, row, phase, kind, reason)
     run(turn, row)
 
 
@@ -224,6 +273,7 @@ def wait_over(turn: Turn, row: TransactionRow) -> None:
         else:
             resend(turn, row)
     elif isinstance(plan, WaitPlan):
+        turn.succeeded(row, step, turn.at)
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
     run(turn, row)  # A call that waited for its remote is made now, from what its step renders now.
 
@@ -241,4 +291,5 @@ def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
     if until > turn.at:
         turn.emit(WaitStarted(row.cycle, turn.at, row.id, row.step, until, "delay"))
     else:
+        turn.succeeded(row, row.step, turn.at)
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))

@@ -13,8 +13,9 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.bodies import BodyError
+from protocol.canonical import instant_text
 from protocol.cloudevents import read_event
-from protocol.events import AnyEvent, IncidentRaised, encode_event
+from protocol.events import AnyEvent, IncidentRaised, StepSucceeded, encode_event
 from protocol.evolve import evolve
 from protocol.incidents import Kind, Level
 from protocol.inputs import Input, Verdict
@@ -80,6 +81,11 @@ class Turn:
         """Record something a person should know."""
         self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level, detail or {}))
 
+    def succeeded(self, row: TransactionRow, step: str, began: int) -> None:
+        """Record that a step did its work, where its definition asks for it."""
+        if step in self.program(row).notes_success:
+            self.emit(StepSucceeded(row.cycle, self.at, row.id, step, began))
+
     def program(self, row: TransactionRow) -> Program:
         """The version of the cycle that a transaction runs."""
         return self.state.program(row.definition_hash)
@@ -104,6 +110,8 @@ def scope(state: State, row: TransactionRow) -> dict[str, Any]:
         "pass": row.number,
     }
     names["last_success"] = None
+    if row.step in program.notes_success and (last := state.cycle(row.cycle).succeeded.get(row.step)) is not None:
+        names["last_success"] = instant_text(last)
     if program.mentions_hit and row.hit:
         hit = state.hit(row.hit)
         try:

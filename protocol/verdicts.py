@@ -4,22 +4,23 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.answers import json_reply, problem
-from protocol.inputs import Accepted, Parked, Refused, Resumed, Verdict
+from protocol.inputs import Accepted, Ignored, Parked, Refused, Resumed, Verdict
 from protocol.state import HitRow, Reply, State, transaction_name
 
 EXPIRED = Refused(410, "The request has expired", "nothing came for it in the time it was kept")
 
 
-def first_verdict(state: State, hit: HitRow) -> Verdict:
+def first_verdict(hit: HitRow) -> Verdict:
     """What the first delivery of a hit was told, so that a repeat is told the same."""
     if hit.status == "expired" and not hit.parked:
         return EXPIRED
     if hit.parked or not hit.transaction:  # Without one it lost its place, and looks for another.
         return Parked(hit.id, hit.until)
-    row = state.transaction(hit.transaction)
-    if state.program(row.definition_hash).webhook(hit.step).match:
-        return Resumed(hit.id, hit.transaction, tuple(hit.candidates))
-    return Accepted(hit.id, hit.transaction)
+    if hit.status == "ignored":
+        return Ignored(hit.id, hit.transaction)
+    if hit.number == 1:  # A trigger's pass begins with its transaction, and is the first.
+        return Accepted(hit.id, hit.transaction)
+    return Resumed(hit.id, hit.transaction, tuple(hit.candidates))
 
 
 def verdict_reply(state: State, verdict: Verdict, status_url: Callable[[int], str]) -> Reply:
@@ -33,6 +34,9 @@ def verdict_reply(state: State, verdict: Verdict, status_url: Callable[[int], st
         case Accepted(hit=hit, transaction=transaction):
             name = transaction_name(state.hit(hit).cycle, transaction)
             body = {"status": "accepted", "transaction": name, "hit": hit}
+        case Ignored(hit=hit, transaction=transaction):
+            name = transaction_name(state.hit(hit).cycle, transaction)
+            body = {"status": "ignored", "transaction": name, "hit": hit}
         case Resumed(hit=hit, transaction=transaction, candidates=candidates):
             cycle = state.hit(hit).cycle
             body = {"status": "resumed", "transaction": transaction_name(cycle, transaction), "hit": hit}

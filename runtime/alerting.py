@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from protocol.admission import Incoming, admit
+from protocol.admission import Incoming
+from protocol.alert_settings import Alerts
 from protocol.alerts import ALERT_FIELDS, alerts_of
 from protocol.chain import Chain, new_chain
-from protocol.definition import Alerts, Connector
+from protocol.definition import Connector
 from protocol.duration import SECOND_NS
 from protocol.events import CallIntended, Origin, Request
 from protocol.inputs import AlertDone, CallAnswer, Refused
@@ -31,6 +32,7 @@ from runtime.clock import instant
 from runtime.gates import Limits
 from runtime.links import unsigned
 from runtime.outbound import resolve_secrets
+from runtime.reception import hit_of
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -51,7 +53,7 @@ class Alerting:
 
     async def send(self, cycle: str, incidents: list[int]) -> None:
         """Deliver an alert, or give it up after some attempts; the outcome becomes an input."""
-        reason = self._engine.secrets.mask(await self._deliver(cycle, incidents))
+        reason = self._engine.secrets.said(await self._deliver(cycle, incidents))
         self._engine.post(AlertDone(cycle, self._engine.clock(), incidents[0], reason))
 
     async def _deliver(self, cycle: str, incidents: list[int]) -> str:
@@ -139,9 +141,10 @@ class _Alert:
         )
         try:
             program = engine.state.program(engine.state.cycle(cycle).definition_hash)
-            hit = (unsigned(program.webhook(step)) if by_url else None) or admit(program, step, incoming)
+            refusal = unsigned(program.webhook(step)) if by_url else None
         except KeyError:
             return f"there is no webhook {cycle}/{step}"
+        hit = refusal or await hit_of(engine, program, step, incoming)
         if isinstance(hit, Reply):
             return f"{cycle}/{step} refused it with {hit.status}"
         verdict = (await engine.order(hit).decided()).verdict

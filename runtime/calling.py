@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from runtime.engine import Engine
 
 
-SAID_MAX = 300  # Characters of a failure that are recorded.
 DECIDED_S = 1.0  # For the turn that says for how long a remote is left alone; nothing slips through before it.
 
 
@@ -44,7 +43,7 @@ class Calling:
             return
         outcome = await (self._send(call, number) if data is None else engine.scripts.perform(call, data))
         if isinstance(outcome, CallFailure):
-            outcome = CallFailure(outcome.phase, engine.secrets.mask(outcome.reason)[:SAID_MAX])
+            outcome = CallFailure(outcome.phase, engine.secrets.said(outcome.reason))
         if outcome is not None:
             engine.post(
                 CallEnded(call.cycle, engine.clock(), call.transaction, call.step, number, call.attempt, outcome)

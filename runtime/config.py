@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from protocol.definition import Alerts
+from protocol.alert_settings import Alerts
 from protocol.duration import parse_duration
 
 CONFIG_FILE = "cyclewright.toml"

@@ -1,12 +1,11 @@
 """Definitions made current: at the start, and again when a project's files have changed.
 
 1. All or nothing: a project with a fault changes nothing, and says why.
-2. A transaction in flight, or held, keeps the version it began with; new ones get the new version.
+2. New transactions get the new version; a pass in progress keeps its own, and `protocol.moving` says what follows it.
 3. A cycle that is gone from the project is left as it is: its transactions still end.
 """
 
 import base64
-import hashlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,9 @@ import structlog
 import trio
 from msgspec import Struct
 
-from protocol.definition import Definition, ScriptStep, WebhookStep
+from protocol.definition import Definition, WebhookStep, functions
 from protocol.inputs import Deploy, Start
-from protocol.loading import CheckFault, encode_definition
+from protocol.loading import CheckFault, encode_definition, version_name
 from runtime.door import Door
 from runtime.engine import Engine
 from runtime.project import ProjectError, read_project
@@ -58,7 +57,7 @@ async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deplo
             known, before = row.identifiers, row.definition_hash
         except KeyError:
             known, before = {}, ""
-        digest = hashlib.sha256(packed).hexdigest()
+        digest = version_name(packed)
         names = {**known, **identifiers(definition, known)}
         given = Deploy(name, engine.clock(), packed, digest, names, engine.settings.alerts)
         await engine.order(given).decided()
@@ -69,10 +68,10 @@ async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deplo
 
 
 def load_scripts(project: Path, definitions: Mapping[str, Definition]) -> tuple[Scripts, list[CheckFault]]:
-    """The functions that the script steps of a project name, and a fault for each that can not be loaded. Blocks."""
+    """The functions that the steps of a project name, and a fault for each that can not be loaded. Blocks."""
     scripts = Scripts(project)
     steps = (step for definition in definitions.values() for step in definition.steps.values())
-    wrong = scripts.load(sorted({step.script for step in steps if isinstance(step, ScriptStep)}))
+    wrong = scripts.load(sorted({name for step in steps for name in functions(step).values()}))
     rule = "can not be loaded"
     return scripts, [
         CheckFault(f"{name.partition(':')[0]}.py", 1, "", f"{name} {rule}", said) for name, said in wrong.items()

@@ -31,8 +31,10 @@ from protocol.inputs import (
     Hit,
     Input,
     Recover,
+    Redrive,
     ReplySettled,
     Verdict,
+    body_bytes,
 )
 from protocol.outbox import (
     AnswerLink,
@@ -100,7 +102,7 @@ class Engine:
         self.links = Links(self)
         self.alerting = Alerting(self)
         self.secrets = Secrets(self)
-        self._log = log_
+        self.journal = log_
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
         self._inbox_bytes = 0
@@ -114,8 +116,8 @@ class Engine:
 
     # ------------------------------------------------------------------ entering
 
-    def accept(self, hit: Hit) -> Ticket:
-        """Take a hit in; its verdict comes once it is durable.
+    def accept(self, hit: Hit | Redrive) -> Ticket:
+        """Take a hit in, or an earlier one again; its verdict comes once it is durable.
 
         Raises:
             Overloaded: a bound of the backlog is reached; nothing was recorded.
@@ -127,7 +129,7 @@ class Engine:
             self.committer.full
             or self._store_full
             or len(self._inbox) >= settings.mailbox_items_max
-            or self._inbox_bytes + len(hit.body) > settings.mailbox_bytes_max
+            or self._inbox_bytes + body_bytes(hit) > settings.mailbox_bytes_max
             or self.state.running_count >= settings.running_max
             or len(self._waiters) >= REPLY_WAITERS_MAX
         ):
@@ -143,8 +145,7 @@ class Engine:
     def post(self, given: Input, ticket: Ticket | None = None) -> None:
         """Put an input into the mailbox. Inputs of our own making are bounded by the passes in progress."""
         self._inbox.append((given, ticket))
-        if isinstance(given, Hit):
-            self._inbox_bytes += len(given.body)
+        self._inbox_bytes += body_bytes(given)
         self._wake.set()
 
     # ------------------------------------------------------------------ running
@@ -170,7 +171,7 @@ class Engine:
         """Fold what the journal has beyond the store, before anything runs. Blocks."""
         applied = self.state.database.meta("applied")
         self.next_seq = applied + 1
-        for frame in self._log.read(LOCAL_PARTITION, applied):
+        for frame in self.journal.read(LOCAL_PARTITION, applied):
             for seq, event in enumerate(decode_events(frame.payload), frame.base_seq):
                 if seq > applied:
                     evolve(self.state, event, seq)
@@ -215,8 +216,7 @@ class Engine:
                 await self._wake.wait()
             for _ in range(min(TURNS_AT_ONCE, len(self._inbox))):
                 given, ticket = self._inbox.popleft()
-                if isinstance(given, Hit):
-                    self._inbox_bytes -= len(given.body)
+                self._inbox_bytes -= body_bytes(given)
                 self._turn(given, ticket)
             self._measure()
             await trio.lowlevel.checkpoint()
@@ -257,11 +257,11 @@ class Engine:
         """The outcome of a turn, taken from the state as it is now; it is told when the turn is durable."""
         if isinstance(verdict, Duplicate):
             hit = self.state.hit(verdict.hit)
-            if hit.wants_reply and not hit.parked and hit.status != "expired":
+            if hit.wants_reply and not hit.parked and hit.status not in ("expired", "ignored"):
                 if hit.reply is None and ticket is not None:
                     self._waiters.setdefault(hit.id, []).append(ticket)
                 return Outcome(verdict, hit.reply, hit.id if hit.reply is None else 0)
-            return Outcome(verdict, verdict_reply(self.state, first_verdict(self.state, hit), self.status_url))
+            return Outcome(verdict, verdict_reply(self.state, first_verdict(hit), self.status_url))
         waits = awaits_reply(self.state, verdict)
         if waits and ticket is not None:
             self._waiters.setdefault(waits, []).append(ticket)

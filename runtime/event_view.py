@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from protocol import events as e
+from protocol.events_redrive import CallWithheld, TransactionResumed
 from runtime.masking import Hidden
 
 
@@ -34,9 +35,15 @@ def _masked(event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
             }
         case e.HitParked(key=key):
             return {"key": hidden.key("", key)}
+        case e.HitMatched(mark=mark):
+            return {"mark": hidden.mark("", mark)}
+        case e.HitIgnored(mark=mark, seen=seen):
+            return {"mark": hidden.mark("", mark), "seen": hidden.mark("", seen)}
         case e.TransactionHeld(step=step, key=key):
             return {"key": hidden.key(step, key)}
-        case e.StepCompleted(step=step, data=data):
+        case e.TransactionMoved(keys=keys):
+            return {"keys": {step: hidden.key(step, key) for step, key in keys.items()}}
+        case e.StepCompleted(step=step, data=data) | e.RequestArrived(step=step, data=data):
             return {"data": hidden.data(step, data)}
         case e.CallIntended(step=step, request=request):
             return {"request": hidden.request(step, request)}
@@ -44,6 +51,10 @@ def _masked(event: e.AnyEvent, hidden: Hidden) -> dict[str, Any]:
             return {"body": hidden.body(step, body, headers.get("content-type", ""))}
         case e.TransactionSplit(step=step, item=item):
             return {"item": hidden.item(step, item)}
+        case TransactionResumed(reached=reached):
+            return {"reached": {step: hidden.key(step, key) for step, key in reached.items()}}
+        case CallWithheld(step=step, request=request):
+            return {"request": hidden.request(step, request)}
         case e.ReplyBuilt(step=step, headers=headers, body=body):
             return hidden.answer(step, headers, body)
         case _:

@@ -9,13 +9,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import UNSET
 
-from protocol.admission import Incoming, admit
+from protocol.admission import Incoming
 from protocol.answers import problem
 from protocol.chain import Chain
 from protocol.events import CallIntended, Origin
-from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Hit, Resumed
-from protocol.program import WebhookPlan
+from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Resumed
+from protocol.program import Program, WebhookPlan
 from protocol.state import Reply
+from runtime.reception import hit_of
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -54,15 +55,19 @@ class Links:
         try:
             program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
             refusal = unsigned(program.webhook(step)) if by_url else None
-            hit = refusal or admit(program, step, incoming)
         except KeyError:
-            hit = problem(404, "No such webhook", f"there is no webhook {cycle}/{step}")
+            self._answer(origin, problem(404, "No such webhook", f"there is no webhook {cycle}/{step}"), 0, "")
+            return
+        if refusal is not None:
+            self._answer(origin, refusal, 0, "")
+            return
+        self._engine.spawn(self._await, program, step, incoming, origin)
+
+    async def _await(self, program: Program, step: str, incoming: Incoming, origin: Origin) -> None:
+        hit = await hit_of(self._engine, program, step, incoming)
         if isinstance(hit, Reply):
             self._answer(origin, hit, 0, "")
             return
-        self._engine.spawn(self._await, hit, origin)
-
-    async def _await(self, hit: Hit, origin: Origin) -> None:
         outcome = await self._engine.order(hit).decided()
         if outcome.reply is None:
             return  # The target answers by a built reply, whose release goes to the parent by itself.

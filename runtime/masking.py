@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from protocol.bodies import BodyError
 from protocol.cloudevents import read_event
@@ -32,6 +33,8 @@ class Hidden:
         self._rendered: dict[str, set[str]] = {}  # Call step → the parts of its request that are masked whole.
         self._answers: set[str] = set()  # Respond steps that tell something sensitive.
         self._keys: dict[str, set[int]] = {}  # Mid-cycle webhook → which values of its match key.
+        self._splits: set[str] = set()  # Steps that split a list they name.
+        self._marks: set[str] = set()  # Webhooks whose requests are ordered by a sensitive field.
         self._deliveries: set[str] = set()  # Webhooks whose delivery key is a sensitive field.
 
     def learn(self, definition: Definition, program: Program | None = None) -> None:
@@ -42,8 +45,10 @@ class Hidden:
         plans = (program or compile_program(definition, "")).plans
         for name, paths in found.items():
             self._hide(name, paths)
-            if isinstance(plans.get(name), ScriptPlan):
+            plan = plans.get(name)
+            if isinstance(plan, ScriptPlan) or (isinstance(plan, WebhookPlan) and _is_scripted(plan, paths)):
                 self._hide(name, {()})
+        self._splits |= {name for name, plan in plans.items() if isinstance(plan, SplitPlan)}
         splits = {name: plan.items for name, plan in plans.items() if isinstance(plan, SplitPlan)}
         for _ in splits:  # One may take its items from another, which need not stand before it.
             for name, items in splits.items():
@@ -78,6 +83,8 @@ class Hidden:
                 if isinstance(webhook.dedupe, Dedupe) and webhook.dedupe.field:
                     named = _names(webhook.dedupe.field)
                     self._deliveries |= {name} if self._lies_hidden(name, named) else set()
+                if webhook.newer_than:
+                    self._marks |= {name} if self._lies_hidden(name, _names(webhook.newer_than)) else set()
                 hidden = {
                     at
                     for at, pair in enumerate(pairs)
@@ -136,7 +143,8 @@ class Hidden:
 
     def query(self, step: str, query: Mapping[str, str]) -> dict[str, Any]:
         """The query of a request; GET and DELETE carry their fields there."""
-        return dict(mask(dict(query), self._fields.get(step, ())))
+        shown = mask(dict(query), self._fields.get(step, ()))
+        return shown if isinstance(shown, dict) else dict.fromkeys(query, MASK)
 
     def request(self, step: str, request: Request) -> dict[str, Any]:
         """An outbound request as it was rendered."""
@@ -147,8 +155,9 @@ class Hidden:
         return {**shown, **{part: MASK for part in ("url", "body") if part in hidden}}
 
     def item(self, step: str, item: Any) -> Any:
-        """One item of a list that a step splits."""
-        return mask(item, self._fields.get(step, ()))
+        """One item of a list that a step splits; of one that nobody named, where it lay in the data is not known."""
+        fields = self._fields.get(step, ())
+        return mask(item, fields if step in self._splits or not fields else [()])
 
     def answer(self, step: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         """An answer to a caller; early journals do not name the step that built it, so any of them may hide it."""
@@ -160,16 +169,21 @@ class Hidden:
         """The sender's name for a delivery."""
         return MASK if delivery and step in self._deliveries else delivery
 
+    def mark(self, step: str, mark: str) -> str:
+        """The value by which requests are ordered; without a step, that of any webhook."""
+        return MASK if mark and (step in self._marks if step else bool(self._marks)) else mark
+
     def key(self, step: str, key: Iterable[str]) -> list[str]:
         """The match key of a webhook; without a step, that of any."""
         hidden = self._keys.get(step, set()) if step else set().union(*self._keys.values())
         return [MASK if at in hidden else value for at, value in enumerate(key)]
 
 
-def hidden_of(program: Program) -> Hidden:
-    """What one version hides."""
+def hidden_of(*programs: Program) -> Hidden:
+    """What any of some versions hides."""
     hidden = Hidden()
-    hidden.learn(program.definition, program)
+    for program in programs:
+        hidden.learn(program.definition, program)
     return hidden
 
 
@@ -179,6 +193,11 @@ def _sensitive(step: Any) -> set[Path]:
     return {
         _names(location) for location, spec in step.fields.items() if isinstance(spec, FieldSpec) and spec.sensitive
     }
+
+
+def _is_scripted(plan: WebhookPlan, own: set[Path]) -> bool:
+    """Whether a script that sees something sensitive makes the data of a webhook: before it only the request's own."""
+    return plan.step.after_webhook is not UNSET or (plan.step.before_webhook is not UNSET and bool(own))
 
 
 def _names(location: str) -> Path:

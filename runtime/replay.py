@@ -108,4 +108,5 @@ def transaction_at(state: MemoryState, row: TransactionRow, hidden: Hidden) -> d
     """A transaction as it was: where it stood, the data of each step, its passes and what became of their answers."""
     hits = [hit for hit in state.hits.values() if hit.transaction == row.id]
     incidents = [one for one in state.incidents.values() if one.transaction == row.id]
-    return transaction_view(row, hits, incidents, hidden)
+    later = [state.hits[one] for hit in hits for one in hit.redriven if one in state.hits]
+    return transaction_view(row, hits, incidents, hidden, later)

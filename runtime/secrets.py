@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.engine import Engine
 
 SECRET_CHARACTERS_MIN = 4
+SAID_MAX = 300  # Characters of a failure that are recorded.
 OWN_NAMES = frozenset({TOKEN_VARIABLE, CHAIN_KEY_VARIABLE})
 
 _NAMED = re.compile(rb"\benv\.([A-Za-z_][A-Za-z0-9_]*)")
@@ -32,6 +33,10 @@ class Secrets:
         self._engine = engine
         self._environment = environment
         self._names: dict[str, frozenset[str]] = {}  # By the hash of a definition.
+
+    def said(self, failure: str) -> str:
+        """What a failure says, as it is recorded: masked first, so that no part of a secret is left at a cut."""
+        return self.mask(failure)[:SAID_MAX]
 
     def mask(self, text: str) -> str:
         """A text without the values of secrets, however they are written in a URL."""

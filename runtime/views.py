@@ -1,9 +1,9 @@
 """Rows as people read them, the same in the API, in a replay and on the command line, with sensitive fields masked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from protocol.state import HitRow, IncidentRow, OpenCall, TransactionRow, transaction_name
+from protocol.state import HitRow, IncidentRow, Lineage, OpenCall, TransactionRow, transaction_name
 from runtime.clock import instant
 from runtime.masking import Hidden
 
@@ -23,7 +23,11 @@ def status_view(row: TransactionRow) -> dict[str, Any]:
 
 
 def transaction_view(
-    row: TransactionRow, hits: Iterable[HitRow], incidents: Iterable[IncidentRow], hidden: Hidden
+    row: TransactionRow,
+    hits: Iterable[HitRow],
+    incidents: Iterable[IncidentRow],
+    hidden: Hidden,
+    later: Iterable[HitRow] = (),
 ) -> dict[str, Any]:
     """Everything known of a transaction.
 
@@ -32,7 +36,9 @@ def transaction_view(
         hits: those that were given to it.
         incidents: those about it, in their order.
         hidden: what must not be shown of its cycle.
+        later: the hits that were one of those again.
     """
+    again = {hit.id: hit for hit in later}
     ranges = [[first, last] for first, last in zip(row.events[::2], row.events[1::2], strict=True)]
     parent = row.parent if row.parent is not None and row.parent.transaction else None  # An alert may have none.
     return {
@@ -43,12 +49,15 @@ def transaction_view(
         "hash": row.definition_hash,
         "hold_until": instant(row.until),
         "matches_by": {step: hidden.key(step, key) for step, key in row.reached.items()},
+        "newest": {field: hidden.mark(field.partition(".")[0], mark) for field, mark in row.seen.items()},
         "steps": hidden.steps(row.data),
-        "passes": [_pass_view(hit) for hit in sorted(hits, key=_pass_order)],
+        "passes": [_pass_view(hit, again) for hit in sorted(hits, key=_pass_order)],
         "queue": row.queue,
         "call": None if row.call is None else _call_view(row.call, hidden),
         "parent": None if parent is None else transaction_name(parent.cycle, parent.transaction),
         "children": row.children,
+        "redrives": _lineage_view(row.cycle, row.lineage),
+        "redriven": [transaction_name(row.cycle, one) for one in row.redriven],
         "incidents": [_incident_view(one) for one in incidents],
         "events": ranges,
     }
@@ -73,7 +82,26 @@ def _pass_order(hit: HitRow) -> tuple[bool, int, int]:
     return not hit.number, hit.number, hit.id
 
 
-def _pass_view(hit: HitRow) -> dict[str, Any]:
+def _lineage_view(cycle: str, lineage: Lineage | None) -> dict[str, Any] | None:
+    """What something redrives, by which order."""
+    if lineage is None:
+        return None
+    return {
+        "action": lineage.action,
+        "order": lineage.order,
+        "hit": lineage.hit or None,
+        "transaction": transaction_name(cycle, lineage.transaction) if lineage.transaction else None,
+    }
+
+
+def _again_view(hit: int, again: Mapping[int, HitRow]) -> dict[str, Any]:
+    """The hit that one was again, and where that went, if it is still kept."""
+    row = again.get(hit)
+    where = None if row is None or not row.transaction else transaction_name(row.cycle, row.transaction)
+    return {"hit": hit, "transaction": where}
+
+
+def _pass_view(hit: HitRow, again: Mapping[int, HitRow]) -> dict[str, Any]:
     return {
         "pass": hit.number,
         "hit": hit.id,
@@ -83,6 +111,8 @@ def _pass_view(hit: HitRow) -> dict[str, Any]:
         "ambiguous": [transaction_name(hit.cycle, one) for one in hit.candidates],
         "reply": None if hit.reply is None else hit.reply.status,
         "fate": hit.fate,
+        "redrives": _lineage_view(hit.cycle, hit.lineage),
+        "redriven": [_again_view(one, again) for one in hit.redriven],
     }
 
 

@@ -15,7 +15,7 @@ STOCK = {"tea": {"available": 12, "price": 4}, "pot": {"available": 1, "price": 
 NO_STOCK = {"available": 0, "price": 0}
 
 
-def make_warehouse() -> QuartTrio:
+def make_app() -> QuartTrio:
     """A warehouse with empty books; a repeated Idempotency-Key gets the first answer again."""
     app = QuartTrio("warehouse", static_folder=None)
     answered: dict[tuple[str, str], dict[str, Any]] = {}

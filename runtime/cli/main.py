@@ -18,6 +18,8 @@ from cyclopts import App, CycloptsError, Parameter
 from journal import JournalDamaged, JournalError, JournalNewer
 from protocol.loading import CheckFault, line_of
 from protocol.schema import json_schema
+from runtime.cli.against import forecast_of, print_forecast
+from runtime.cli.discovery import add_discovery
 from runtime.cli.journal import add_journal
 from runtime.cli.output import (
     CODES,
@@ -37,6 +39,7 @@ from runtime.cli.output import (
     print_line,
 )
 from runtime.cli.recovery import recovery_bar
+from runtime.cli.redrive import add_redrive
 from runtime.cli.remote import add_remote
 from runtime.cli.replaying import add_replay
 from runtime.cli.scaffold import scaffold
@@ -56,8 +59,10 @@ app = App(
 )
 add_remote(app)
 add_transactions(app)
+add_redrive(app)
 add_journal(app)
 add_replay(app)
+add_discovery(app)
 
 
 @app.command
@@ -83,15 +88,25 @@ def serve(
 
 
 @app.command
-def check(project: Path, *, json: Json = False) -> None:
-    """Report every fault of every file of a project."""
+def check(
+    project: Path,
+    *,
+    against: Annotated[
+        Path | None,
+        Parameter(help="A journal, whose held transactions are weighed: which would move to these versions?"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Report every fault of every file of a project; with --against, what a deploy would mean for what holds."""
     definitions, faults = read_project(project)
     try:
         load_settings(project)
     except ConfigError as fault:
         faults.append(CheckFault(CONFIG_FILE, line_of(fault), "", str(fault).removeprefix(f"{CONFIG_FILE}: "), ""))
+    told = forecast_of(against, definitions) if against is not None and not faults else None
     if json:
-        print_json({"cycles": list(definitions), "faults": faults})
+        said = {} if told is None else {"against": told}
+        print_json({"cycles": list(definitions), "faults": faults, **said})
     else:
         for one in faults:
             print_line(str(one))
@@ -99,6 +114,8 @@ def check(project: Path, *, json: Json = False) -> None:
         fail(FAULTS, f"{len(faults)} fault(s)")
     if not json:
         out.print(f"{len(definitions)} cycle(s), no faults")
+        if told is not None:
+            print_forecast(told)
 
 
 @app.command

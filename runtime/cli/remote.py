@@ -31,6 +31,7 @@ from runtime.config import TOKEN_FILE, TOKEN_VARIABLE, load_settings
 TIMEOUT_S = 60.0
 WAIT_S = 30  # Of one look at a hit's status; `--wait` looks again until it is final.
 LOOK_S = 0.2  # Between looks, since not every address waits.
+ONCE = {"": "", "waiting": " and waits for one request", "running": " and runs one request"}  # Beside the status.
 FAILURES = ("failed", "stopped", "expired")
 
 Project = Annotated[Path, Parameter(help="The project folder, for its settings and its token.")]
@@ -87,7 +88,7 @@ class Api:
 
 def add_remote(app: App) -> None:
     """Add these commands to the application."""
-    for order in ("start", "stop", "finish"):
+    for order in ("start", "stop", "finish", "run-once"):
         app.command(_order(order), name=order)
     app.command(hit)
     app.command(usage)
@@ -120,7 +121,7 @@ def usage(
 
 
 def deploy(*, project: Project = Path(), server: ServerUrl = "", json: Json = False) -> None:
-    """Let the server read its project again; with a fault nothing changes. New transactions get the new version."""
+    """Let the server read its project again; with a fault nothing changes. New transactions and passes get it."""
     api = Api(project, server)
     answer = api.call("POST", "/api/deploy")
     if answer.status_code == 422 and not json:
@@ -144,13 +145,15 @@ def _order(order: str) -> Any:
         if json:
             print_json(receipt)
         else:
+            once = ONCE[receipt.pop("once", "")]
             counts = ", ".join(f"{count} {name}" for name, count in receipt.items() if name != "status" and count)
-            out.print(f"{cycle} is {receipt['status']}{f': {counts}' if counts else ''}", markup=False)
+            out.print(f"{cycle} is {receipt['status']}{once}{f': {counts}' if counts else ''}", markup=False)
 
     words = {
         "start": "Let a cycle accept requests; hits that were kept for it run now.",
         "stop": "Stop a cycle: passes in progress end now, holds stay, hits not yet begun are kept.",
         "finish": "Let a cycle finish what is in progress, then stop it.",
+        "run-once": "Let a stopped cycle run one request: the oldest kept for its trigger, or the next one.",
     }
     command.__doc__ = words[order]
     return command
@@ -159,6 +162,18 @@ def _order(order: str) -> Any:
 def _known(cycle: str, cycles: dict[str, Any]) -> None:
     if cycle not in cycles:
         fail(FAULTS, f"there is no cycle {cycle!r}{nearest(cycle, cycles)}")
+
+
+def find_webhook(api: Api, target: str) -> tuple[str, str, str]:
+    """Cycle, step and URL of a webhook named CYCLE/STEP; fails the command when there is none."""
+    cycle, slash, step = target.partition("/")
+    if not (cycle and slash and step):
+        fail(USAGE, f"a webhook is named CYCLE/STEP, not {target!r}")
+    found = api.webhooks()
+    _known(cycle, found)
+    if step not in found[cycle]:
+        fail(FAULTS, f"cycle {cycle} has no webhook {step!r}{nearest(step, found[cycle])}")
+    return cycle, step, found[cycle][step]
 
 
 def hit(
@@ -171,16 +186,10 @@ def hit(
     server: ServerUrl = "",
 ) -> None:
     """Send a request to a webhook step, and print the answer; with --wait also the status it comes to."""
-    cycle, slash, step = target.partition("/")
-    if not (cycle and slash and step):
-        fail(USAGE, f"a webhook is named CYCLE/STEP, not {target!r}")
     api = Api(project, server)
-    found = api.webhooks()
-    _known(cycle, found)
-    if step not in found[cycle]:
-        fail(FAULTS, f"cycle {cycle} has no webhook {step!r}{nearest(step, found[cycle])}")
+    _, _, url = find_webhook(api, target)
     headers = {"content-type": "application/json", **({"idempotency-key": key} if key else {})}
-    path = "/webhook/" + found[cycle][step].rsplit("/webhook/", 1)[1]
+    path = "/webhook/" + url.rsplit("/webhook/", 1)[1]
     answer = api.call("POST", path, content=body.encode(), headers=headers)
     print_line(f"{answer.status_code} {answer.text}")
     if wait:

@@ -101,10 +101,32 @@ def print_transaction(view: Mapping[str, Any]) -> None:
     for word in ("parent", "children"):
         if view[word]:
             print_line(f"  {word}: {view[word] if word == 'parent' else ', '.join(view[word])}")
+    if view["redrives"]:
+        print_line(f"  {_redrives(view['redrives'])}")
+    if view["redriven"]:
+        print_line(f"  redriven as {', '.join(view['redriven'])}")
     columns = ("pass", "step", "status", "received", "reply", "fate")
     print_table(columns, ([one[name] for name in columns] for one in view["passes"]))
+    for one in view["passes"]:
+        _print_lineage(one)
     for one in view["passes"]:
         if one["ambiguous"]:
             print_line(f"  hit {one['hit']} matched several: {', '.join(one['ambiguous'])}")
     for incident in view["incidents"]:
         print_line(f"  {incident['time']} {incident['step']}: {incident['message']}")
+
+
+def _redrives(lineage: Mapping[str, Any]) -> str:
+    """What something redrives, in words."""
+    of = f" of {lineage['transaction']}" if lineage["transaction"] else ""
+    what = f"hit {lineage['hit']}{of}" if lineage["action"] == "redeliver" else lineage["transaction"]
+    return f"{lineage['action']} of {what}, by order {lineage['order']}"
+
+
+def _print_lineage(one: Mapping[str, Any]) -> None:
+    """What the hit of a pass was before, and what it was later."""
+    lineage = one["redrives"]
+    if lineage and lineage["action"] == "redeliver":
+        print_line(f"  hit {one['hit']}: {_redrives(lineage)}")
+    for later in one["redriven"]:
+        print_line(f"  hit {one['hit']} came again as hit {later['hit']} of {later['transaction'] or 'no transaction'}")

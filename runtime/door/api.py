@@ -11,11 +11,21 @@ from quart_trio import QuartTrio
 from protocol.admission import preferences
 from protocol.answers import faults_problem, json_reply, problem
 from protocol.duration import DAY_NS
-from protocol.inputs import Receipt, Refused, Settle, Start, Stop
-from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow, TransactionStatus, usage_name
+from protocol.inputs import Receipt, Refused, RunOnce, Settle, Start, Stop
+from protocol.state import (
+    CycleRow,
+    HitRow,
+    IncidentRow,
+    TransactionRow,
+    TransactionStatus,
+    transaction_name,
+    usage_name,
+)
+from runtime.door.capture import add_capture
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
+from runtime.door.redrive import add_redrive
 from runtime.door.views import cycle_view, parked_view, transaction_view
 from runtime.engine import Engine
 from runtime.metering import ROWS_MAX, month, usage_view
@@ -26,7 +36,7 @@ from runtime.views import status_view
 
 WAIT_MAX_S = 300.0  # The longest a caller may prefer to wait for a status.
 ANSWERS: dict[str, Literal["resend", "done", "fail"]] = {"resend": "resend", "done": "done", "fail": "fail"}
-FINAL = ("held", "completed", "failed", "stopped", "expired", "parked")
+FINAL = ("held", "completed", "failed", "stopped", "expired", "parked", "ignored")
 
 
 def add_api(app: QuartTrio, door: Door) -> None:
@@ -60,6 +70,8 @@ def add_api(app: QuartTrio, door: Door) -> None:
     _add_deploy(app, door)
     _add_transactions(app, door)
     _add_lists(app, door)
+    add_redrive(app, door)
+    add_capture(app, door)
 
 
 def _refusal(door: Door) -> Response | None:
@@ -94,11 +106,13 @@ def _add_cycles(app: QuartTrio, door: Door) -> None:
         at = engine.clock()
         match order:
             case "start":
-                given: Start | Stop = Start(name, at)
+                given: Start | Stop | RunOnce = Start(name, at)
             case "stop" | "finish":
                 given = Stop(name, at, order)
+            case "run-once":
+                given = RunOnce(name, at)
             case _:
-                return _missing(f"a cycle can start, stop or finish, not {order}")
+                return _missing(f"a cycle can start, stop, finish or run-once, not {order}")
         return _told((await engine.order(given).decided()).verdict)
 
 
@@ -258,8 +272,9 @@ async def _status(engine: Engine, hit: int) -> Response:
     row = _hit(engine, hit)
     if row is None:
         return _missing("the hit is no longer kept")
-    if not row.transaction:
-        without = {"transaction": None, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
+    if not row.transaction or row.status == "ignored":
+        name = transaction_name(row.cycle, row.transaction) if row.transaction else None
+        without = {"transaction": name, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
         return await _durably(engine, without)
     transaction = engine.state.transaction(row.transaction)
     return await _durably(engine, {**status_view(transaction), "answer": _answer(row)})

@@ -17,6 +17,7 @@ from protocol.definition import Verify
 from protocol.program import WebhookPlan
 from protocol.state import Reply
 from protocol.verification import Unverified, verify
+from runtime.captures import Captures
 from runtime.config import Settings
 from runtime.engine import Engine
 
@@ -44,6 +45,7 @@ class Door:
         self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
         self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
         self.chain_key = hashlib.blake2b((chain_key or status_key).encode()).digest()
+        self.captures = Captures()
         self._status_key = hashlib.blake2b(status_key.encode()).digest()  # 64 bytes, whatever the file holds.
         self._routes: dict[str, Route] = {}
 
@@ -62,6 +64,8 @@ class Door:
             for step, identifier in row.identifiers.items():
                 if step in program.plans:
                     routes[identifier] = Route(row.name, step)
+                    if program.webhook(step).step.capture == "next":
+                        self.captures.ask((row.name, step), row.definition_hash)
         self._routes = routes
 
     def route(self, identifier: str) -> Route | None:

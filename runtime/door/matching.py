@@ -14,9 +14,13 @@ def canonical_texts(value: str) -> frozenset[str]:
 
 
 def matches_by(state: State, row: TransactionRow, *, value: str) -> bool:
-    """Whether a transaction reached a webhook that matches by this value, compared by the type declared there."""
+    """Whether a transaction reached a webhook that matches by this value, compared by the type declared there.
+
+    One that failed or was stopped is found by what it had reached until then.
+    """
     plans = state.program(row.definition_hash).plans
-    for step, key in row.reached.items():
+    reached = row.reached if row.remains is None else row.remains.reached
+    for step, key in reached.items():
         pairs = getattr(plans.get(step), "match", ())
         kinds: list[FieldType] = [pair.type for pair in pairs] or ["text"] * len(key)
         if any(canonical(value, kind) == one for kind, one in zip(kinds, key, strict=True)):

@@ -4,6 +4,7 @@ from typing import Any
 
 from protocol.state import CycleRow, HitRow, IncidentRow, TransactionRow
 from runtime import views
+from runtime.clock import instant
 from runtime.engine import Engine
 from runtime.masking import hidden_of
 from runtime.store.rows import TABLES
@@ -23,10 +24,12 @@ def cycle_view(engine: Engine, row: CycleRow) -> dict[str, Any]:
     return {
         "cycle": row.name,
         "status": row.status,
+        "once": row.once or None,
         "hash": row.definition_hash,
         "counts": counts,
         "alerts": _alerts_view(row) if row.alerts else None,
         "webhooks": webhooks,
+        "last_success": {step: instant(at) for step, at in row.succeeded.items()},
     }
 
 
@@ -40,7 +43,10 @@ def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:
     latest = "txn = ? ORDER BY id DESC LIMIT ?"
     hits = list(database.rows(TABLES[HitRow], latest, (row.id, LISTED_MAX)))[::-1]
     incidents = list(database.rows(TABLES[IncidentRow], latest, (row.id, LISTED_MAX)))[::-1]
-    return views.transaction_view(row, hits, incidents, hidden_of(engine.state.program(row.definition_hash)))
+    found = (database.row(TABLES[HitRow], one) for hit in hits for one in hit.redriven)
+    later = [one for one in found if one is not None]
+    versions = (*row.earlier, row.definition_hash)  # One that it ran before it moved may have hidden more.
+    return views.transaction_view(row, hits, incidents, hidden_of(*map(engine.state.program, versions)), later)
 
 
 def parked_view(engine: Engine, row: HitRow) -> dict[str, Any]:

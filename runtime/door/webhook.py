@@ -10,7 +10,7 @@ from typing import Literal
 import trio
 from msgspec import Struct, json, structs
 
-from protocol.admission import Incoming, admit, answer_within
+from protocol.admission import Incoming, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
 from protocol.chain import NO_CHAIN, read_chain
 from protocol.inputs import Duplicate, Hit
@@ -18,6 +18,7 @@ from protocol.state import Reply
 from runtime.door.door import Door, Route, not_ready
 from runtime.engine import Engine
 from runtime.metering import QuotaReached
+from runtime.reception import hit_of
 from runtime.ticket import Overloaded, Ticket
 
 Fate = Literal["sent", "gone"]
@@ -106,7 +107,7 @@ async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiti
     chain, depth = read_chain(request.headers, door.chain_key)
     if chain is not NO_CHAIN:
         request = structs.replace(request, chain=chain, depth=depth)
-    admitted = admit(program, route.step, request)
+    admitted = await hit_of(engine, program, route.step, request, door.captures)
     if isinstance(admitted, Reply):
         return Answer(admitted)
     return await deliver(engine, admitted)

@@ -27,6 +27,7 @@ CREATE TABLE hits (
 CREATE INDEX hits_by_transaction ON hits (txn, id) WHERE txn > 0;
 CREATE INDEX hits_by_due ON hits (due) WHERE due > 0;
 CREATE INDEX hits_waiting ON hits (id) WHERE waiting = 1;
+CREATE INDEX hits_expired ON hits (id) WHERE status = 'expired';
 CREATE TABLE incidents (
     id INTEGER PRIMARY KEY,
     cycle TEXT NOT NULL,

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from protocol.state import TransactionRow
+from protocol.state import HitRow, TransactionRow
 from runtime.store.database import Database
 from runtime.store.rows import TABLES
 
@@ -70,6 +70,29 @@ def find_transactions(
         if row is not None and _fits(row, wanted) and fits(row):
             rows.append(row)
     return Page(rows, None)
+
+
+def find_expired(database: Database, wanted: Filter, after: int, limit: int) -> tuple[list[HitRow], int | None]:
+    """A page of the hits that came in vain, newest first, and the id to go on after; `status` is not looked at."""
+    below = after if after >= 0 else ID_MAX
+    newest = "status = 'expired' AND id < ? ORDER BY id DESC LIMIT ?"
+    examined = list(database.rows(TABLES[HitRow], newest, (below, EXAMINED_MAX)))
+    rows: list[HitRow] = []
+    for place, row in enumerate(examined):
+        if len(rows) == limit:
+            return rows, examined[place - 1].id
+        if _expired_fits(row, wanted):
+            rows.append(row)
+    return rows, examined[-1].id if len(examined) == EXAMINED_MAX else None
+
+
+def _expired_fits(row: HitRow, wanted: Filter) -> bool:
+    return (
+        wanted.cycle in ("", row.cycle)
+        and wanted.step in ("", row.step)
+        and wanted.since <= row.at < wanted.until
+        and (not wanted.values or not wanted.values.isdisjoint(row.key))
+    )
 
 
 def _fits(row: TransactionRow, wanted: Filter) -> bool:

@@ -6,7 +6,8 @@ import msgspec
 
 from protocol.admission import Incoming, admit
 from protocol.cycle import decide
-from protocol.events import AnyEvent, CallIntended, Origin, ReplyBuilt, decode_events, encode_event
+from protocol.events import AnyEvent, CallIntended, HitAccepted, Origin, ReplyBuilt, decode_events, encode_event
+from protocol.events_redrive import RedriveAction
 from protocol.evolve import evolve
 from protocol.inputs import (
     CallAnswer,
@@ -19,6 +20,8 @@ from protocol.inputs import (
     Input,
     ParkDue,
     Recover,
+    Redrive,
+    Refused,
     ScriptResult,
     Settle,
     Start,
@@ -28,6 +31,7 @@ from protocol.inputs import (
 from protocol.loading import Source, encode_definition, load_project
 from protocol.memory import MemoryState
 from protocol.outbox import Effect, SendReply, awaits_reply, outbox
+from protocol.redrive_items import item_of, redrive_of
 from protocol.state import Reply, Row, TransactionRow
 from protocol.turn import Decision
 from protocol.verdicts import verdict_reply
@@ -65,8 +69,9 @@ class Careful(MemoryState):
 class Story:
     """One or more cycles, deployed and started, at a time that only `later` moves."""
 
-    def __init__(self, *files: str, started: bool = True) -> None:
+    def __init__(self, *files: str, started: bool = True, connectors: str = "") -> None:
         sources = [Source(f"{number}.cycle.yaml", text) for number, text in enumerate(files)]
+        sources += [Source("connectors.yaml", connectors)] if connectors else []
         definitions, faults = load_project(sources)
         assert not faults, [str(fault) for fault in faults]
         self.state = Careful()
@@ -148,6 +153,10 @@ class Story:
         """The open call of a transaction brings nothing."""
         self.end_call(CallFailure("sent", "connection reset"), transaction)
 
+    def unreachable(self) -> None:
+        """The open call of the only transaction was never sent."""
+        self.end_call(CallFailure("connect", "connection refused"), 0)
+
     def end_call(self, outcome: CallAnswer | CallFailure | ScriptResult, transaction: int) -> None:
         """The open call of a transaction ends so."""
         row = self.state.transaction(transaction) if transaction else self.only()
@@ -184,9 +193,23 @@ class Story:
         """Order a cycle to stop or to finish."""
         return self.put(Stop(cycle or self.cycle, self.at, mode))
 
-    def settle(self, action: Any) -> Verdict:
-        """A person's word on the unknown call of the only transaction."""
-        return self.put(Settle(self.cycle, self.at, self.only().id, action))
+    def settle(self, action: Any, *, transaction: int = 0) -> Verdict:
+        """A person's word on an unknown call, of the only transaction unless another is named."""
+        return self.put(Settle(self.cycle, self.at, transaction or self.only().id, action))
+
+    def redrive_input(
+        self, action: RedriveAction, item: int, order: str = "o1", *, current: bool = False, again: bool = False
+    ) -> Redrive | Refused:
+        """An item of an order, with its request as the journal has it."""
+        found = item_of(self.state, action, item, current=current)
+        original = self.journal[found.original] if found.original else None
+        assert original is None or isinstance(original, HitAccepted)
+        return redrive_of(self.state, found, original, self.at, order=order, action=action, again=again)
+
+    def redrive(self, action: RedriveAction, item: int, order: str = "o1", **more: bool) -> Verdict:
+        """Order one item to be redriven."""
+        given = self.redrive_input(action, item, order, **more)
+        return given if isinstance(given, Refused) else self.put(given)
 
     def origin(self, call: CallIntended) -> Origin:
         """Where the answer to a linked call goes."""

@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
+from protocol.alert_settings import Alerts
 from protocol.chain import Chain
-from protocol.definition import Alerts
-from protocol.events import AlertEnded, AlertIntended, AlertsSet, Origin
+from protocol.events import Origin
+from protocol.events_leaving import AlertEnded, AlertIntended, AlertsSet
 from protocol.inputs import Accepted, AlertDone, Deploy, Hit
 from protocol.loading import Source, encode_definition, load_project
 from protocol.outbox import AnswerLink, SendAlert

@@ -43,6 +43,11 @@ CASES = [
     (TRIGGER + "  w: {webhook: shop, fields: {job: text}, match: {jop: t.id}}\n", "did you mean job"),
     ("  t: {webhook: shop, dedupe: {field: '[a].b'}}\n", "not by a list such as [a].b"),
     ("  t: {webhook: shop, dedupe: {field: event.i}, fields: {event.id: text}}\n", "did you mean event.id"),
+    ("  t: {webhook: shop, dedupe: {field: id.x}, fields: {id: text}}\n", "id.x (did you mean id?)"),
+    ("  t: {webhook: shop, dedupe: {field: e.i}, fields: {e: object, e.id: text}}\n", "e.i (did you mean e.id?)"),
+    ("  t: {webhook: shop, dedupe: {field: e}, fields: {e: object, e.id: text}}\n", "names an object, found e"),
+    (TRIGGER + "  w: {webhook: shop, fields: {job: integer}, match: {job.id: t.id}}\n", "job.id (did you mean job?)"),
+    (TRIGGER + "  w: {webhook: shop, fields: {job: list}, match: {job: t.id}}\n", "names a list, found job"),
 ]
 
 
@@ -51,6 +56,25 @@ def test_each_rule_is_reported(text: str, expected: str) -> None:
     """The rule, the value found and the nearest valid name."""
     found = faults(text)
     assert any(expected in fault for fault in found), found
+
+
+@pytest.mark.parametrize(
+    ("fields", "location"),
+    [
+        ("{}", "anything"),
+        ("{job: integer}", "job"),
+        ("{job: object}", "job.id.part"),
+        ("{job: any}", "job.id"),
+        ("{job: any}", "job"),
+        ("{job.id: text}", "job.id"),
+    ],
+)
+def test_a_location_that_is_declared_or_lies_in_what_is_declared_as_a_whole_is_no_fault(
+    fields: str, location: str
+) -> None:
+    """Sections 4 and 6: and a step that declares nothing takes anything."""
+    step = f"{{webhook: shop, fields: {fields}, match: {{{location}: t.id}}, dedupe: {{field: {location}}}}}"
+    assert not faults(TRIGGER + f"  w: {step}\n")
 
 
 def test_all_faults_come_at_once_with_their_lines() -> None:

@@ -132,7 +132,7 @@ def test_4_a_repeat_is_told_what_the_first_delivery_was(step: str) -> None:
     story.later(3600)
     again = story.hit("t" if step == "t" else "w", {"id": "a"}, headers=headers)
     assert again == Duplicate(first.hit)
-    assert first_verdict(story.state, story.state.hit(first.hit)) == first
+    assert first_verdict(story.state.hit(first.hit)) == first
 
 
 def test_4_1_only_an_accepted_hit_that_wants_a_reply_is_waited_for() -> None:
@@ -167,5 +167,5 @@ def test_4_1_a_hit_whose_step_is_gone_expires_and_its_caller_is_told() -> None:
     assert story.state.hit(queued.hit).status == "expired"
     assert [reply.status for reply in story.answers(queued.hit)] == [410]
     assert story.incidents() == ["remote_error", "hit_expired"]
-    verdict = first_verdict(story.state, story.state.hit(queued.hit))
+    verdict = first_verdict(story.state.hit(queued.hit))
     assert verdict_reply(story.state, verdict, status_url).status == 410

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from protocol.events_redrive import RedriveAction
 from protocol.inputs import (
     AlertDone,
     CallAnswer,
@@ -18,9 +19,12 @@ from protocol.inputs import (
     Hit,
     HoldDue,
     Input,
+    OrderRedrive,
     ParkDue,
     Recover,
+    Redrive,
     ReplySettled,
+    RunOnce,
     Settle,
     Start,
     Stop,
@@ -99,6 +103,21 @@ def stopping() -> Story:
     return story
 
 
+def waiting() -> Story:
+    """A hold in a cycle that was stopped and waits for one request."""
+    story = halted()
+    story.put(RunOnce("orders", story.at))
+    return story
+
+
+def once() -> Story:
+    """A pass in progress of the one request that a stopped cycle took."""
+    story = Story(ORDER, started=False)
+    story.put(RunOnce("orders", story.at))
+    story.hit("placed", {"order": "A1"}, headers={"idempotency-key": "k1"})
+    return story
+
+
 STATES: dict[str, Callable[[], Story]] = {
     "running": running,
     "held": held,
@@ -110,6 +129,8 @@ STATES: dict[str, Callable[[], Story]] = {
     "announced": announced,
     "halted": halted,
     "stopping": stopping,
+    "waiting": waiting,
+    "once": once,
 }
 
 
@@ -132,6 +153,13 @@ def deployed(story: Story, text: str) -> Input:
     """A definition to become the current one."""
     (definition,) = load_project([Source("0.cycle.yaml", text)])[0].values()
     return Deploy("orders", story.at, encode_definition(definition), f"hash-{'orders' if text == ORDER else 'new'}", {})
+
+
+def redriven(story: Story, action: RedriveAction, item: int) -> Input:
+    """An item of an order to redrive."""
+    given = story.redrive_input(action, item)
+    assert isinstance(given, Redrive)
+    return given
 
 
 GOOD = CallAnswer(200, {"content-type": "application/json"}, b'{"job_id": 42}')
@@ -164,6 +192,11 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "finish": lambda story: Stop("orders", story.at, "finish"),
     "call leaves": lambda story: CallLeaves("orders", story.at, story.only().id, "book", story.only().number, 1),
     "alert done": lambda story: AlertDone("orders", story.at, 1, "no answer"),
+    "run once": lambda story: RunOnce("orders", story.at),
+    "order": lambda story: OrderRedrive("", story.at, "o1", "", "resume", "d", (story.only().id,)),
+    "resume": lambda story: redriven(story, "resume", story.only().id),
+    "rerun": lambda story: redriven(story, "rerun", story.only().id),
+    "redeliver": lambda story: redriven(story, "redeliver", story.only().trigger),
 }
 TABLE = """
 running   answer        held      CallAnswered StepCompleted TransactionHeld
@@ -194,6 +227,11 @@ running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
 running   alert_done    running
 running   call_leaves   running
+running   run_once      running
+running   order         running   RedriveOrdered
+running   resume        running
+running   rerun         running
+running   redeliver     running
 held      answer        held
 held      bad_answer    held
 held      failure       held
@@ -222,6 +260,11 @@ held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
 held      alert_done    held
 held      call_leaves   held
+held      run_once      held
+held      order         held      RedriveOrdered
+held      resume        held
+held      rerun         held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+held      redeliver     held      HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 queued    answer        completed CallAnswered StepCompleted TransactionCompleted
                                   PassStarted StepCompleted DecisionTaken TransactionCompleted
 queued    bad_answer    completed CallAnswered StepCompleted TransactionCompleted
@@ -252,6 +295,11 @@ queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
 queued    alert_done    running
 queued    call_leaves   running
+queued    run_once      running
+queued    order         running   RedriveOrdered
+queued    resume        running
+queued    rerun         running
+queued    redeliver     running   HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 completed answer        completed
 completed bad_answer    completed
 completed failure       completed
@@ -280,6 +328,11 @@ completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
 completed alert_done    completed
 completed call_leaves   completed
+completed run_once      completed
+completed order         completed RedriveOrdered
+completed resume        completed
+completed rerun         completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+completed redeliver     completed HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 failed    answer        failed
 failed    bad_answer    failed
 failed    failure       failed
@@ -308,6 +361,11 @@ failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
 failed    alert_done    failed
 failed    call_leaves   failed
+failed    run_once      failed
+failed    order         failed    RedriveOrdered
+failed    resume        failed    HitAccepted HitRedriven TransactionResumed CallIntended
+failed    rerun         failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
+failed    redeliver     failed    HitAccepted HitRedriven TransactionStarted PassStarted StepCompleted CallIntended
 stopped   answer        stopped
 stopped   bad_answer    stopped
 stopped   failure       stopped
@@ -336,6 +394,11 @@ stopped   stop          stopped
 stopped   finish        stopped
 stopped   alert_done    stopped
 stopped   call_leaves   stopped
+stopped   run_once      stopped   CycleOnce
+stopped   order         stopped   RedriveOrdered
+stopped   resume        stopped
+stopped   rerun         stopped
+stopped   redeliver     stopped
 unknown   answer        held
 unknown   bad_answer    held
 unknown   failure       held
@@ -392,6 +455,16 @@ announced stop          stopped   TransactionStopped CycleStopped
 announced finish        running   CycleStopping
 announced alert_done    running
 announced call_leaves   running   CallLeft
+announced run_once      running
+announced order         running   RedriveOrdered
+announced resume        running
+announced rerun         running
+announced redeliver     running
+unknown   run_once      held
+unknown   order         held      RedriveOrdered
+unknown   resume        held
+unknown   rerun         held
+unknown   redeliver     held
 halted    answer        held
 halted    bad_answer    held
 halted    failure       held
@@ -420,6 +493,11 @@ halted    stop          held
 halted    finish        held
 halted    alert_done    held
 halted    call_leaves   held
+halted    run_once      held      CycleOnce
+halted    order         held      RedriveOrdered
+halted    resume        held
+halted    rerun         held
+halted    redeliver     held
 stopping  answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
 stopping  bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
 stopping  failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
@@ -448,6 +526,77 @@ stopping  stop          stopped   TransactionStopped CycleStopped
 stopping  finish        running
 stopping  alert_done    running
 stopping  call_leaves   running
+stopping  run_once      running
+waiting   answer        held
+waiting   bad_answer    held
+waiting   failure       held
+waiting   other_attempt held
+waiting   other_pass    held
+waiting   other_step    held
+waiting   hold_due      held
+waiting   hold_early    held
+waiting   park_due      held
+waiting   continue      held
+waiting   deliver       held
+waiting   recover       held
+waiting   reply_sent    held
+waiting   resend        held
+waiting   done          held
+waiting   fail          held
+waiting   trigger       held      HitAccepted CycleOnceTaken TransactionStarted PassStarted StepCompleted CallIntended
+waiting   repeat        held      HitDuplicated
+waiting   other_body    held
+waiting   callback      held
+waiting   stray         held
+waiting   deploy_same   held
+waiting   deploy_new    held      CycleDeployed
+waiting   start         held      CycleStarted
+waiting   stop          held      CycleStopped
+waiting   finish        held      CycleStopped
+waiting   run_once      held
+waiting   order         held      RedriveOrdered
+waiting   resume        held
+waiting   rerun         held
+waiting   redeliver     held
+waiting   alert_done    held
+waiting   call_leaves   held
+once      answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
+once      bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
+once      failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
+once      other_attempt running
+once      other_pass    running
+once      other_step    running
+once      hold_due      running
+once      hold_early    running
+once      park_due      running
+once      continue      running
+once      deliver       running
+once      recover       running   CallUnknown CallIntended
+once      reply_sent    running
+once      resend        running
+once      done          running
+once      fail          running
+once      trigger       running
+once      repeat        running   HitDuplicated
+once      other_body    running
+once      callback      running   HitAccepted HitParked
+once      stray         running   HitAccepted HitParked
+once      deploy_same   running
+once      deploy_new    running   CycleDeployed
+once      start         running   CycleStarted
+once      stop          stopped   TransactionStopped CycleStopped
+once      finish        running
+once      run_once      running
+once      order         running   RedriveOrdered
+once      resume        running
+once      rerun         running
+once      redeliver     running
+once      alert_done    running
+once      call_leaves   running
+stopping  order         running   RedriveOrdered
+stopping  resume        running
+stopping  rerun         running
+stopping  redeliver     running
 """
 EXPECTED = {
     (given, when): (status, events)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from protocol.events import CallIntended, CallLeft, CallUnknown
+from protocol.chain import Chain
+from protocol.events import CallIntended, CallUnknown
+from protocol.events_leaving import CallLeft
 from protocol.inputs import CallLeaves
 from tests.protocol.story import Story, cycle
 
@@ -81,3 +83,31 @@ def test_7_a_person_says_what_it_was(action: str, status: str) -> None:
         story.leave()
         story.restart()
         assert story.status() == ["held"], "it may have left again"
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_13_a_resume_asks_a_person_only_about_a_call_that_had_left(left: bool) -> None:
+    """Sections 7 and 13: one that was stopped in the queue before its remote is made without asking."""
+    story = begun()
+    row = story.only()
+    if left:
+        story.leave()
+    story.stop()
+    story.start()
+    story.redrive("resume", row.id)
+    new = max(story.state.transactions.values(), key=lambda one: one.id)
+    assert new.status == ("held" if left else "running")
+    assert story.incidents() == (["unknown_outcome"] if left else [])
+    assert (new.chain, new.depth) == (row.chain, row.depth)
+
+
+def test_8_what_is_redelivered_is_as_deep_in_its_chain_as_it_was() -> None:
+    """Sections 8 and 13: a loop can not be lengthened by having its requests delivered again."""
+    story = Story(SAFE)
+    story.hit("t", {}, depth=7, chain=Chain("a" * 32, sampled=False))
+    old = story.only()
+    story.answer({})
+    story.redrive("redeliver", old.hit)
+    new = max(story.state.transactions.values(), key=lambda one: one.id)
+    assert new.id != old.id
+    assert (new.chain, new.depth, new.sampled) == ("a" * 32, 7, False)

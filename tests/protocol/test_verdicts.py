@@ -128,7 +128,7 @@ def test_4_a_repeat_is_told_what_the_first_delivery_was_told() -> None:
     assert [type(verdict) for verdict in first] == [Parked, Accepted, Resumed]
     assert len(first[2].candidates) == 2
     story.restart()
-    assert [first_verdict(story.state, story.state.hit(verdict.hit)) for verdict in first] == first
+    assert [first_verdict(story.state.hit(verdict.hit)) for verdict in first] == first
 
 
 def test_4_a_repeat_of_a_hit_that_lost_its_place_for_ever_is_told_so_as_the_first_was() -> None:
@@ -143,7 +143,7 @@ def test_4_a_repeat_of_a_hit_that_lost_its_place_for_ever_is_told_so_as_the_firs
     story.answer(None, 500)
     hit = story.state.hit(verdict.hit)
     assert (hit.status, story.incidents()) == ("expired", ["remote_error", "hit_expired"])
-    assert first_verdict(story.state, hit) == EXPIRED
+    assert first_verdict(hit) == EXPIRED
 
 
 @pytest.mark.parametrize("wants", [True, False])

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import trio
 
+from protocol.alert_settings import Alerts
 from protocol.chain import read_chain
-from protocol.definition import Alerts
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure
 from protocol.state import IncidentRow, TransactionRow

@@ -8,7 +8,7 @@ import pytest
 from protocol.state import TransactionRow
 from runtime.event_view import event_view
 from runtime.masking import MASK, Hidden, hidden_of
-from tests.protocol.story import Story
+from tests.protocol.story import Story, cycle
 
 PAY = """
 cycle: pay
@@ -117,6 +117,20 @@ def test_given_a_payment_when_its_events_are_read_then_no_secret_is_in_them() ->
     }
 
 
+def test_13_given_a_payment_that_is_resumed_then_no_secret_is_in_its_events() -> None:
+    """What it takes over is masked as it was in the old one: match keys, and the request that waits for a person."""
+    ship = '  ship: {post: bank, path: /ship, safe_to_repeat: no, body: "{{ charge.token }}"}\n'
+    story = Story(PAY.replace("steps:", "settings: {on_error: stop_transaction}\nsteps:") + ship)
+    story.hit("asked", ORDER)
+    story.answer({"token": "secret-token", "id": 7})
+    story.hit("settled", {"token": "secret-token", "state": "done"})
+    story.no_answer()
+    story.redrive("resume", story.only().id)
+    assert "secret" not in msgspec.json.encode(views(story)).decode()
+    masked = {view["event"] for view in views(story) if MASK in repr(view)}
+    assert masked >= {"TransactionResumed", "CallWithheld"}
+
+
 def test_given_a_payment_when_its_data_is_read_then_only_what_is_declared_is_masked() -> None:
     """And the data that the steps use is left alone."""
     story = paid()
@@ -184,3 +198,26 @@ def test_given_two_responds_when_answers_are_read_then_only_the_one_that_tells_a
         story.hit("asked", {"kind": kind, "card": "secret-card"})
     shown = [view["body"] for view in views(story) if view["event"] == "ReplyBuilt"]
     assert shown == ['{"said":"open"}', MASK]
+
+
+@pytest.mark.parametrize(
+    ("hook", "masked"),
+    [
+        ("", {"steps": {"a": {"n": "1", "pin": MASK}, "b": {"m": "2"}}}),
+        ('before_webhook: "work:look"', {"steps": {"a": MASK, "b": {"m": "2"}}}),
+        ('after_webhook: "work:tidy"', {"steps": {"a": MASK, "b": {"m": "2"}}}),
+    ],
+)
+def test_given_a_script_around_a_webhook_then_what_it_may_have_moved_is_masked_whole(hook: str, masked: Any) -> None:
+    """What a script returns can hold the secret anywhere; one before a webhook sees only that request."""
+    step = f"webhook: shop, {hook}" if hook else "webhook: shop"
+    steps = (
+        f"  a: {{{step}, fields: {{n: text, pin: {{type: text, sensitive: true}}}}}}\n"
+        '  b: {webhook: shop, fields: {m: text}, match: {m: a.n}, before_webhook: "work:look"}\n'
+    )
+    story = Story(cycle(steps))
+    hidden = hidden_of(story.state.program("hash-c"))
+    assert {"steps": hidden.steps({"a": {"n": "1", "pin": "2"}, "b": {"m": "2"}})} == masked
+    story.hit("a", {"n": "1", "pin": "2468"}, query={"pin": "2468"})
+    seen = [event_view(seq, event, hidden) for seq, event in enumerate(story.journal) if seq > 1]
+    assert "2468" not in repr(seen)

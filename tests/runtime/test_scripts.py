@@ -117,3 +117,42 @@ async def test_9_a_function_of_the_project_runs_in_a_pass(scripts: Scripts, tmp_
         with trio.fail_after(5):
             reply = await rig.ask("scripted", "asked", {"n": 21})
         assert (reply.status, msgspec.json.decode(reply.body)) == (200, 42)
+
+
+async def test_11_a_load_that_fails_leaves_the_functions_of_before_as_they_are(tmp_path: Path) -> None:
+    """Section 11: all or nothing; what the version in use loads only now is still of the code it was deployed with."""
+    one, two = tmp_path / "kept_of_tests.py", tmp_path / "broken_of_tests.py"
+    one.write_text("def greet(data): return 'old'\ndef late(data): return 'old'\n")
+    two.write_text("def work(data): return 'old'\n")
+    before = Scripts(tmp_path)
+    assert before.load(["broken_of_tests:work", "kept_of_tests:greet"]) == {}
+    one.write_text("def greet(data): return 'newer'\ndef late(data): return 'newer'\n")
+    two.write_text("def work(data) return 'new'\n")
+    assert list(Scripts(tmp_path).load(["broken_of_tests:work", "kept_of_tests:greet"])) == ["broken_of_tests:work"]
+    for name in ("kept_of_tests:greet", "kept_of_tests:late", "broken_of_tests:work"):
+        assert await call(before, name) == ScriptResult({"result": "old"})
+
+
+async def test_11_a_load_that_succeeds_brings_the_code_that_has_changed(tmp_path: Path) -> None:
+    """Section 11: also of modules that a module of the project imports."""
+    (tmp_path / "helped_of_tests.py").write_text(
+        "import helper_of_tests\ndef greet(data): return helper_of_tests.WORD\n"
+    )
+    for word in ("one", "other"):
+        (tmp_path / "helper_of_tests.py").write_text(f"WORD = '{word}'\n")
+        scripts = Scripts(tmp_path)
+        assert scripts.load(["helped_of_tests:greet"]) == {}
+        assert await call(scripts, "helped_of_tests:greet") == ScriptResult({"result": word})
+
+
+async def test_11_what_a_module_imported_before_it_failed_is_imported_anew(tmp_path: Path) -> None:
+    """Section 11: a deploy that failed leaves nothing behind that the next one would run."""
+    outer, inner = tmp_path / "outer_of_tests.py", tmp_path / "inner_of_tests.py"
+    outer.write_text("import inner_of_tests\nraise ValueError('not yet')\n")
+    inner.write_text("WORD = 'early'\n")
+    assert Scripts(tmp_path).load(["outer_of_tests:greet"]) == {"outer_of_tests:greet": "ValueError: not yet"}
+    outer.write_text("import inner_of_tests\ndef greet(data): return inner_of_tests.WORD\n")
+    inner.write_text("WORD = 'late'\n")
+    scripts = Scripts(tmp_path)
+    assert scripts.load(["outer_of_tests:greet"]) == {}
+    assert await call(scripts, "outer_of_tests:greet") == ScriptResult({"result": "late"})

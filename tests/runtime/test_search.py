@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from protocol.evolve import evolve
-from protocol.state import TransactionRow
+from protocol.state import HitRow, TransactionRow
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.store import Database, StoredState
-from runtime.store.search import EXAMINED_MAX, Filter, Page, find_transactions
+from runtime.store.search import EXAMINED_MAX, Filter, Page, find_expired, find_transactions
 from tests.protocol.story import NOON, SECOND, Story
 
 STATUSES = ("running", "held", "completed", "failed", "stopped")
@@ -189,3 +189,40 @@ def test_a_value_is_compared_by_the_type_declared_where_it_matches() -> None:
     text, number = (story.state.transactions[one] for one in sorted(story.state.transactions))
     assert (matches_by(story.state, text, value="7"), matches_by(story.state, text, value="007")) == (True, False)
     assert (matches_by(story.state, number, value="7"), matches_by(story.state, number, value="007")) == (True, True)
+
+
+def expired(number: int, *, cycle: str = "a", step: str = "back", key: str = "") -> HitRow:
+    """A hit that came `number` seconds after noon, and was parked in vain."""
+    hit = HitRow(number, cycle, step, NOON + number * SECOND, "POST", {}, {}, b"", "", "", "", False, 0)  # noqa: FBT003 - As the row has it.
+    hit.status, hit.key = "expired", [key]
+    return hit
+
+
+@pytest.mark.parametrize("limit", [1, 3, 500])
+def test_13_expired_hits_are_found_page_by_page_by_any_filter(
+    database: Database, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 13: newest first, each once, also when a page ends early because it has looked at enough."""
+    monkeypatch.setattr("runtime.store.search.EXAMINED_MAX", 4)
+    state = StoredState(database)
+    for number in range(1, 21):
+        state.save(expired(number, cycle="ab"[number % 2], step="xy"[number % 3 == 0], key=str(number % 5)))
+    kept = expired(21)
+    kept.status = "done"
+    state.save(kept)
+    state.checkpoint(0).write(database)
+
+    def found(**wanted: Any) -> list[int]:
+        pages: list[int] = []
+        after: int | None = -1
+        while after is not None:
+            rows, after = find_expired(database, Filter(**wanted), after, limit)
+            assert len(rows) <= limit
+            pages += [one.id for one in rows]
+        return pages
+
+    assert found() == list(range(20, 0, -1))
+    assert found(cycle="a") == list(range(20, 0, -2))
+    assert found(step="y") == list(range(18, 0, -3))
+    assert found(values=frozenset({"2"})) == [17, 12, 7, 2]
+    assert found(since=NOON + 5 * SECOND, until=NOON + 8 * SECOND) == [7, 6, 5]

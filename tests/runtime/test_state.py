@@ -16,7 +16,7 @@ from tests.protocol.test_waits import LATER
 
 
 def eventful() -> Story:
-    """A story with passes, parking, a queue, duplicates, a failure, an expiry, a stop and a restart."""
+    """A story with passes, parking, a queue, duplicates, a failure, an expiry, a stop, a restart and redrives."""
     story = Story(ORDER)
     for job in range(3):
         story.hit("changed", {"job_id": job, "status": "Early"})
@@ -32,6 +32,11 @@ def eventful() -> Story:
     story.later(700)
     story.stop()
     story.start()
+    ended = [row.id for row in story.state.transactions.values() if row.status in ("failed", "stopped")]
+    for item in ended:
+        story.redrive("resume", item)
+        story.redrive("rerun", item, "o2", again=True)
+    story.redrive("redeliver", story.state.transaction(ended[0]).trigger, "o3", again=True)
     return story
 
 

@@ -114,6 +114,12 @@ class Server:
         response.raise_for_status()
         return response.json()
 
+    def redrive(self, **asked: Any) -> httpx.Response:
+        """An order to redrive."""
+        token = (self.data / "admin.token").read_text()
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.post(f"{self.url}/api/redrive", json=asked, headers=headers, timeout=30, verify=NO_TLS)
+
     def forget_store(self) -> None:
         """Delete the store; the next start builds it from the journal."""
         for suffix in ("", "-wal", "-shm"):
@@ -147,13 +153,13 @@ class Server:
                 return found
             after = f"&after={page['next']}"
 
-    def settled(self, cycle: str, seconds: float = 20.0) -> dict[str, int]:
-        """The counts of a cycle once nothing of it runs."""
+    def settled(self, cycle: str, seconds: float = 20.0, **expected: int) -> dict[str, int]:
+        """The counts of a cycle once nothing of it runs, and those that are named are as expected."""
         until = time.perf_counter() + seconds
         counts: dict[str, int] = {}
         while time.perf_counter() < until:
             counts = self.api(f"cycles/{cycle}")["counts"]
-            if counts["running"] == 0:
+            if counts["running"] == 0 and expected.items() <= counts.items():
                 return counts
             self.pause()
-        raise AssertionError(f"{cycle} still runs: {counts}")
+        raise AssertionError(f"{cycle} still runs, or is not at {expected}: {counts}")

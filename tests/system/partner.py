@@ -15,7 +15,8 @@ import httpx
 class Partner:
     """POST /effects counts; POST /jobs calls the given webhook back from inside its handler, then answers.
 
-    POST /signal answers when the test gives the signal.
+    POST /signal answers when the test gives the signal. POST /second fails the first time that a key comes. Each other
+    one is answered with `status`.
     """
 
     def __init__(self) -> None:
@@ -23,6 +24,7 @@ class Partner:
         self.bodies: list[Any] = []
         self.heard: list[dict[str, str]] = []  # The headers of each request, names in lower case.
         self.callback = ""
+        self.status = 200
         self._gate = (threading.Semaphore(0), threading.Event())
         self._gate[1].set()
         self._lock = threading.Lock()
@@ -34,9 +36,11 @@ class Partner:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"null")
                 partner.heard.append({name.lower(): value for name, value in self.headers.items()})
-                answer = partner.handle(self.path, body, self.headers.get("idempotency-key", ""))
+                key = self.headers.get("idempotency-key", "")
+                answer = partner.handle(self.path, body, key)
                 packed = json.dumps(answer).encode()
-                self.send_response(200)
+                first = self.path == "/second" and partner.effects[key] == 1
+                self.send_response(500 if first else partner.status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(packed)))
                 self.end_headers()

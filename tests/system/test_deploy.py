@@ -33,8 +33,8 @@ def deploy(project: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_11_a_deploy_changes_what_is_new_and_leaves_what_holds(tmp_path: Path) -> None:
-    """Section 11: new requests get the new version, code included; held transactions keep theirs."""
+def test_11_a_deploy_changes_what_is_new_and_what_held_at_its_next_pass(tmp_path: Path) -> None:
+    """Section 11: new requests get the new version, code included; a held transaction moves to it when it is run."""
     port = free_port()
     (tmp_path / "cyclewright.toml").write_text(f'bind = "127.0.0.1:{port}"\n')
     write(tmp_path, "1:", "greets-back", "hello")
@@ -44,7 +44,7 @@ def test_11_a_deploy_changes_what_is_new_and_leaves_what_holds(tmp_path: Path) -
         done = deploy(tmp_path)
         assert (done.returncode, done.stdout) == (0, "changed: greets\nunchanged: 0\n")
         assert server.hit("greets-asked", {"name": "bob"}).text == "2:hi bob"
-        assert server.hit("greets-back", {"name": "ada"}).text == "1:bye"
+        assert server.hit("greets-back", {"name": "ada"}).text == "2:bye"
         assert server.hit("greets-back", {"name": "bob"}).text == "2:bye"
         assert deploy(tmp_path).stdout == "unchanged: 1\n"
 
@@ -98,3 +98,45 @@ def test_11_code_that_can_not_be_loaded_is_a_fault_of_the_deploy(tmp_path: Path)
     assert refused.returncode == 1
     assert "SyntaxError" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+STEPS = """
+cycle: moves
+connectors: {{shop: {{}}}}
+steps:
+  asked: {{webhook: shop, identifier: moves-asked, fields: {{name: {{type: text, required: true}}{0}}}}}
+  back: {{webhook: shop, identifier: moves-back, fields: {{name: text}}, match: {{name: asked.name}}}}
+  bye: {{respond: {{body: "{1}", body_as: text}}}}
+"""
+
+
+def test_11_a_transaction_that_held_through_a_deploy_and_kill_9_moves_and_stays_moved(tmp_path: Path) -> None:
+    """Section 11: the move is in the journal; a version that maps what it was never given leaves it where it is."""
+    port = free_port()
+    (tmp_path / "cyclewright.toml").write_text(f'bind = "127.0.0.1:{port}"\n')
+    project = tmp_path / "moves.cycle.yaml"
+    project.write_text(STEPS.format(", pin: {type: text, sensitive: true}", "1 {{ asked.name }}"))
+    with Server(tmp_path, port=port) as server:
+        assert server.hit("moves-asked", {"name": "ada", "pin": "secret-1"}).status_code == 202
+        server.kill()
+        server.start()
+        project.write_text(STEPS.format("", "2 {{ asked.name }}"))
+        assert deploy(tmp_path).stdout == "changed: moves\nunchanged: 0\n"
+        server.kill()
+        server.forget_store()
+        server.start()
+        assert server.hit("moves-back", {"name": "ada"}).text == "2 ada"
+        server.kill()
+        server.start()
+        (shown,) = server.transactions()
+        row = server.api(f"transactions/{shown['transaction']}")
+        assert row["hash"] == server.api("cycles/moves")["hash"]
+        assert "secret-1" not in str(row), "what it was given under a version that hides it stays hidden"
+        project.write_text(STEPS.format(", vip: text", "3 {{ asked.vip }}"))
+        assert deploy(tmp_path).returncode == 0
+        assert server.hit("moves-asked", {"name": "bob", "vip": "yes"}).status_code == 202
+        assert server.hit("moves-back", {"name": "ada"}).text == "2 ada"
+        assert server.hit("moves-back", {"name": "bob"}).text == "3 yes"
+        assert server.terminate() == 0
+        replayed, stored = server.digests()
+        assert replayed == stored

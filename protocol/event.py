@@ -1,4 +1,4 @@
-"""What several journaled events hold; the rules of `protocol.events` hold for these too."""
+"""What events are made of; `protocol.events` is their front door, and has the rules."""
 
 from msgspec import Struct
 
@@ -9,13 +9,14 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
     cycle: str
     transaction: int
     step: str
-    number: int  # The pass of the parent, since one step runs once a pass; 0 when the hit is an alert about it.
+    number: int  # The pass of the parent, since one step runs once a pass.
 
 
 class Request(Struct, frozen=True, array_like=True, gc=False):
     """One outbound request as the step rendered it; the connector's secrets are added when it is sent.
 
-    A script leaves the process like a call: its method is `SCRIPT`, and its url the name of the function.
+    A script leaves the process like a call: its method is `SCRIPT`, or `HOOK` for an `after_webhook`, and its url the
+    name of the function.
     """
 
     connector: str
@@ -25,3 +26,10 @@ class Request(Struct, frozen=True, array_like=True, gc=False):
     body: bytes
     content_type: str
     timeout: int  # Nanoseconds.
+
+
+class Event(Struct, frozen=True, array_like=True, gc=False):
+    """What every event carries first."""
+
+    cycle: str
+    at: int
