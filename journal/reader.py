@@ -3,7 +3,8 @@
 A reader asks a source for a `View`: which segments there are, and how far each may be read. Inside the
 owner's process the view is published after each commit. For anybody else, `LocalReader` makes one: it walks
 the active segment, and syncs the file before it shows what it found, so it too shows durable frames only.
-It takes no lock, writes nothing and repairs nothing.
+It takes no lock, writes nothing and repairs nothing. A reader that looks again goes on where it was in the active
+segment: what it once found there can only be appended to.
 """
 
 import time
@@ -19,7 +20,7 @@ from journal.files import open_segment, read_footer
 from journal.frame import DATA, Frame
 from journal.log import LOCAL_PARTITION, JournalStats, SegmentInfo
 from journal.manifest import Manifest, load_manifest
-from journal.recovery import Ending, check_verdict, examine_active
+from journal.recovery import Ending, check_verdict, examine_active, examine_further
 from journal.segment import HEADER_SIZE, SegmentRecord
 from journal.snapshot import Snapshot, SnapshotShelf
 from journal.storage import RealStorage, Storage
@@ -178,6 +179,7 @@ class LocalReader:
         self._storage = storage or RealStorage()
         self._folder = path
         self._closed = False
+        self._ending: Ending | None = None  # Of the active segment, when it was looked at last.
         self._view()
 
     @property
@@ -237,12 +239,18 @@ class LocalReader:
 
     def _active_extent(self, manifest: Manifest, record: SegmentRecord) -> Extent:
         handle, header = open_segment(self._storage, self._folder, record, manifest.journal_id)
+        before, self._ending = self._ending, None  # Only a look that ends well is gone on from.
         try:
-            ending = examine_active(self._storage, handle, header, 0)
+            seen = -1 if before is None else before.tally.next_seq
+            ending = None if before is None else examine_further(self._storage, handle, header, before)
+            if ending is None:
+                seen, ending = -1, examine_active(self._storage, handle, header, 0)
             check_verdict(record.name, ending)
-            self._storage.sync(handle)
+            if ending.tally.next_seq != seen:
+                self._storage.sync(handle)
         finally:
             self._storage.close(handle)
+        self._ending = ending
         return _active_extent(record, ending)
 
 

@@ -185,6 +185,26 @@ def examine_active(
     return Ending(verdict, rule, walk.detail, header, tally, tail, max(at, walk.at), needs_confirm, footer)
 
 
+def examine_further(storage: Storage, handle: int, header: SegmentHeader, before: Ending) -> Ending | None:
+    """Walk on from where the active segment ended before, over what was appended since. Reads only.
+
+    Returns:
+        How it ends now; None when that is not simply where its zeros begin, so all of it must be examined again.
+    """
+    tally = before.tally
+    if header != before.header or before.verdict is not Verdict.CONTINUE:
+        return None
+    window = Window(storage, handle, storage.size(handle))
+    walk = Walk(window, header, (tally.next_seq, tally.offset))
+    walk.chain, walk.at = tally.chain, before.at
+    for offset, frame, _ in walk.frames():
+        tally.add_header(offset, frame)
+    ahead = bytes(window.at(tally.offset, header.align))
+    if walk.stop is Stop.FOOTER or len(ahead) < header.align or ahead.strip(b"\0"):
+        return None
+    return msgspec.structs.replace(before, at=walk.at, detail=walk.detail)
+
+
 def check_verdict(name: str, ending: Ending) -> None:
     """Raise JournalDamaged if the verdict is a refusal."""
     if ending.verdict is Verdict.REFUSE:

@@ -7,6 +7,7 @@
 4. At the end of a turn every accepted hit has a place, and what the turn could not hold is an input of its own.
 """
 
+from protocol.aiming import aim
 from protocol.alerts import alert_done, set_alerts, tell_next
 from protocol.events import (
     CallSettled,
@@ -24,6 +25,7 @@ from protocol.events import (
 )
 from protocol.failures import fail, keep
 from protocol.inputs import (
+    Aim,
     AlertDone,
     CallEnded,
     CallLeaves,
@@ -54,21 +56,22 @@ from protocol.replies import answer_at_end
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver, run_once
 from protocol.state import HitRow, State, TransactionRow
 from protocol.transaction import call_ended, run, wait_over
-from protocol.turn import Decision, Turn
+from protocol.turn import Decision, Numbering, Turn
 
 
-def decide(state: State, given: Input, seq: int) -> Decision:
+def decide(state: State, given: Input, seq: int, numbering: Numbering | None = None) -> Decision:
     """Decide what an input means; the events are folded into the state already.
 
     Args:
         state: all rows; only `evolve` changes them.
         given: what happened.
         seq: the sequence number that the first event will have.
+        numbering: numbers the events otherwise, for a run that is never journaled.
 
     Returns:
         The events, at most one turn's worth and atomic, and the verdict for who asked.
     """
-    turn = Turn(state, given.cycle, given.at, seq)
+    turn = Turn(state, given.cycle, given.at, seq, numbering)
     verdict = _decide(turn, given)
     _gather(turn)
     _finish_when_drained(turn)
@@ -108,6 +111,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             deliver(turn)
         case AlertDone():
             alert_done(turn, given)
+        case Aim():
+            return aim(turn, given)
         case OrderRedrive():
             return fix_order(turn, given)
         case Redrive():

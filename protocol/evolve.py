@@ -193,6 +193,7 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
             row.reason = "stopped by an operator"
     for step, key in row.reached.items():
         state.unfile("reached", (row.cycle, step, *key), row.id)
+        state.file("parted", (row.cycle, step, *key), row.id)  # For people who search; no request is matched by it.
     row.reached, row.queue = {}, []
     _move(state, row, "failed" if isinstance(event, e.TransactionFailed) else "stopped")
 
@@ -272,7 +273,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link, at=event.at)
     row.call.left = not event.announced
     if before is not None:
-        row.call.failures = before.failures
+        row.call.failures, row.call.refusals = before.failures, before.refusals
     row.call.acted = is_pending(row, event.step) if before is None else before.acted
     row.pending = None
     if event.request.method != HOOK:  # Which is given the data that its step has, and gives it anew.
@@ -325,9 +326,10 @@ def _call_settled(state: State, event: e.CallSettled, seq: int) -> None:
 
 def _wait_started(state: State, event: e.WaitStarted, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.until = event.until
+    row.until, row.waits = event.until, event.reason
     if row.call is not None:
         row.call.failures += event.reason == "retry"
+        row.call.refusals = 0 if event.reason == "retry" else row.call.refusals + (event.reason == "limited")
         if event.reason == "limited":
             note_refusal(state, row, event.at, event.until)
     state.save(row)

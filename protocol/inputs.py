@@ -116,6 +116,15 @@ class Deliver(Struct, frozen=True, gc=False):
     at: int
 
 
+class Aim(Struct, frozen=True, gc=False):
+    """A person's word on where a parked hit belongs."""
+
+    cycle: str
+    at: int
+    hit: int
+    transaction: int
+
+
 class ParkDue(Struct, frozen=True, gc=False):
     """The time of a parked hit is over."""
 
@@ -244,6 +253,7 @@ Input = (
     | Recover
     | Continue
     | Deliver
+    | Aim
     | OrderRedrive
     | Redrive
     | AlertDone

@@ -163,6 +163,7 @@ class OpenCall(Struct, gc=False, array_like=True):
     link: tuple[str, str] | None
     unknown: bool = False
     failures: int = 0  # Attempts that failed and were followed by another.
+    refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
     acted: bool = False  # Whether an attempt under its key may have taken effect.
     at: int = 0  # When the latest attempt left.
     left: bool = True  # Whether the attempt may have left; False while it is announced that this would be said.
@@ -204,6 +205,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     arrived: bool = (
         False  # Whether it is at a webhook whose request has come, which its script or its list keeps there.
     )
+    waits: str = ""  # Why it waited last: the reason of its `WaitStarted`.
     chain: str = ""  # What set it off, and its latest pass; the id of a trace (`protocol.chain`).
     sampled: bool = True
 
@@ -233,7 +235,7 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
-IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "alert"]
+IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "parted", "alert"]
 
 
 def usage_name(day: int, cycle: str, step: str) -> str:

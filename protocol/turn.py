@@ -8,6 +8,7 @@ what is left becomes an input of its own. It may overshoot by what one input bri
 4 MiB as bytes and 9 MiB as data (`1e5,` is 4 bytes of JSON and 9 of msgpack), which still fits a frame of 16 MiB.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -24,6 +25,9 @@ from protocol.state import HitRow, State, TransactionRow, transaction_name
 
 TURN_BYTES = 2 << 20  # Past it a turn begins nothing more.
 TURN_PASSES = 64  # The same, for passes: 64 of them hold the loop for a few milliseconds.
+
+Numbering = Callable[[AnyEvent, int], int]
+"""Gives an event its number, told the one it would have: a run beside the record keeps the record's ids by it."""
 
 
 class Decision(Struct, frozen=True):
@@ -43,7 +47,7 @@ class Decision(Struct, frozen=True):
 class Turn:
     """One turn of a cycle's actor."""
 
-    def __init__(self, state: State, cycle: str, at: int, seq: int) -> None:
+    def __init__(self, state: State, cycle: str, at: int, seq: int, numbering: Numbering | None = None) -> None:
         self.state = state
         self.cycle = cycle
         self.at = at
@@ -53,10 +57,13 @@ class Turn:
         self.passes = 0
         self.rest: list[Input] = []
         self._bytes = 0
+        self._numbering = numbering
 
     def emit(self, event: AnyEvent) -> int:
         """Number an event, fold it into the state and keep it; returns its sequence number."""
         seq = self.seq + len(self.events)
+        if self._numbering is not None:
+            seq = self._numbering(event, seq)
         evolve(self.state, event, seq)
         record = encode_event(event)
         self.events.append(event)

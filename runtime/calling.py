@@ -38,8 +38,7 @@ class Calling:
         """Send a request, or call a function of the project with `data`; the outcome becomes an input."""
         engine = self._engine
         if data is None and (own := self._own_webhook(call)) is not None:
-            depth = engine.state.transaction(call.transaction).depth
-            engine.links.hand_over(call, number, depth, own, by_url=True)
+            engine.links.hand_over(call, number, own, by_url=True)
             return
         outcome = await (self._send(call, number) if data is None else engine.scripts.perform(call, data))
         if isinstance(outcome, CallFailure):

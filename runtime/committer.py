@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from journal import JournalFull, Ownership
+from runtime.counters import Histogram
 
 STALE_S = 0.001  # A commit that takes longer is likely to wait for the interpreter lock, not for the disk.
 NUDGE_S = 60e-6  # Long enough for a waiting thread to take the lock, short against a turn.
@@ -144,10 +145,12 @@ class Committer:
 
     Attributes:
         full: the disk has no room, and the door refuses what is new until it has.
+        latency: how long commits took.
     """
 
     def __init__(self, appender: Appender, clock: Callable[[], int]) -> None:
         self.full = False
+        self.latency = Histogram()
         self._appender = appender
         self._clock = clock
         self._pending: list[tuple[Group, Release]] = []
@@ -183,6 +186,7 @@ class Committer:
                 continue
             batch = self._take()
             groups = [records for records, _ in batch if records]
+            began = time.perf_counter()
             if groups and not await self._append(groups):
                 self._pending[:0] = batch
                 if len(groups) == 1:
@@ -190,6 +194,8 @@ class Committer:
                 self._batch_bytes = sum(sum(map(len, records)) for records in groups) // 2
                 continue
             self._batch_bytes = BATCH_BYTES_MAX
+            if groups:
+                self.latency.observe(time.perf_counter() - began)
             for _, release in batch:
                 release()
             if not groups:

@@ -42,6 +42,7 @@ class Known:
 
     def __init__(self) -> None:
         self.cycles: dict[str, Deployed] = {}
+        self._drafted: dict[str, Hidden] = {}
 
     def learn(self, event: CycleDeployed) -> None:
         """A version became the current one."""
@@ -53,10 +54,18 @@ class Known:
         known.identifiers.update(identifiers)
         known.hidden.learn(definition)
 
+    def learn_draft(self, definition: Definition) -> None:
+        """A version that was never deployed: only what it hides counts."""
+        if definition.cycle in self.cycles:
+            self.cycles[definition.cycle].hidden.learn(definition)
+        else:
+            hidden = self._drafted.setdefault(definition.cycle, Hidden())
+            hidden.learn(definition)
+
     def hidden(self, cycle: str) -> Hidden:
         """What must not be shown of a cycle; nothing is known of one that was never deployed, and it has no data."""
         known = self.cycles.get(cycle)
-        return Hidden() if known is None else known.hidden
+        return self._drafted.get(cycle, Hidden()) if known is None else known.hidden
 
     def read_store(self, path: Path, next_seq: int) -> int:
         """Learn what the store has; returns the last sequence number it covers, -1 when it is of no use."""

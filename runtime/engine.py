@@ -56,6 +56,7 @@ from runtime.calling import Calling, connector_of
 from runtime.clock import Clock
 from runtime.committer import Appender, Committer
 from runtime.config import Settings
+from runtime.counters import Counters
 from runtime.links import Links
 from runtime.metering import Meter
 from runtime.network import Network
@@ -66,6 +67,7 @@ from runtime.store import StoredState, StoreFull
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
 from runtime.timers import Timers
+from runtime.watching import Watchers
 
 TURNS_AT_ONCE = 64  # Between two looks at the rest of the loop: about 10 ms of turns.
 CHECKPOINT_S = 0.05  # At most this old is the store, and so what lists show; long enough to merge repeated writes.
@@ -109,7 +111,8 @@ class Engine:
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._waiters: dict[int, list[Ticket]] = {}
-        self._watchers: dict[int, list[trio.Event]] = {}
+        self.watchers = Watchers()
+        self.counters = Counters()
         self._drained = 0
         self._rate = 1000.0  # Turns a second, measured over the latest second.
         self._rated_at = 0.0
@@ -228,6 +231,7 @@ class Engine:
             self._drained, self._rated_at = 0, now
 
     def _turn(self, given: Input, ticket: Ticket | None) -> None:
+        self.counters.turn(self.state, given)
         decision = decide(self.state, given, self.next_seq)
         self._drained += 1
         self.next_seq += len(decision.events)
@@ -278,21 +282,18 @@ class Engine:
                 self.leave(self.state.hit(outcome.waits).cycle, ticket, ticket.left)
         for effect in effects:
             self._act(effect)
-        if self._watchers:
-            for transaction in {getattr(event, "transaction", 0) for event in events}:
-                for watcher in self._watchers.pop(transaction, ()):
-                    watcher.set()
+        self.watchers.wake(events)
 
     def _act(self, effect: Effect) -> None:
         match effect:
             case SendReply(hit=hit, reply=reply):
                 for waiter in self._waiters.pop(hit, ()):
                     waiter.answer(reply)
-            case PerformCall(call=call, number=number, depth=depth, data=data):
+            case PerformCall(call=call, number=number, data=data):
                 if call.link is None:
                     self.spawn(self.calling.perform, call, number, data)
                 else:
-                    self.links.hand_over(call, number, depth, call.link)
+                    self.links.hand_over(call, number, call.link)
             case AnswerLink(ended=ended):
                 self.post(ended)
             case ArmTimer(due=due):
@@ -304,6 +305,7 @@ class Engine:
             case RearmTimers():
                 self.timers.rearm()
             case Report(incident=incident):
+                self.counters.incidents[incident.cycle, incident.level] += 1
                 name = transaction_name(incident.cycle, incident.transaction) if incident.transaction else ""
                 log.warning(
                     "incident",
@@ -343,24 +345,6 @@ class Engine:
             del self._waiters[hit]
         if hit:
             self.settle(cycle, hit, fate)
-
-    async def changed(self, transaction: int) -> None:
-        """Wait for the next durable change of a transaction."""
-        event = trio.Event()
-        self._watchers.setdefault(transaction, []).append(event)
-        try:
-            await event.wait()
-        finally:
-            watchers = self._watchers.get(transaction)
-            if watchers is not None and event in watchers:  # The wait was given up.
-                watchers.remove(event)
-                if not watchers:
-                    del self._watchers[transaction]
-
-    @property
-    def watched(self) -> int:
-        """How many transactions someone waits for."""
-        return len(self._watchers)
 
     async def checkpointed(self) -> None:
         """Wait until the store has everything decided so far, so that a list shows it."""

@@ -5,13 +5,11 @@ first attempt made. Nothing waits in a slot: the parent's pass is a row until th
 """
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import UNSET
 
-from protocol.admission import Incoming
+from protocol.admission import Incoming, handed_over
 from protocol.answers import problem
-from protocol.chain import Chain
 from protocol.events import CallIntended, Origin
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Resumed
 from protocol.program import Program, WebhookPlan
@@ -28,30 +26,16 @@ class Links:
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
 
-    def hand_over(
-        self, call: CallIntended, number: int, depth: int, link: tuple[str, str], *, by_url: bool = False
-    ) -> None:
+    def hand_over(self, call: CallIntended, number: int, link: tuple[str, str], *, by_url: bool = False) -> None:
         """Hand a request to another cycle: the same checks and answers as over HTTP, without a socket.
 
         A webhook that verifies its callers trusts a link, which the author of a cycle has written. What was found by a
         URL may have been named by data, so it is refused as any caller who can not sign.
         """
         cycle, step = link
-        request = call.request
         row = self._engine.state.transaction(call.transaction)
         origin = Origin(call.cycle, call.transaction, call.step, number)
-        headers = {**request.headers, "content-type": request.content_type}
-        incoming = Incoming(
-            method=request.method,
-            headers=headers,
-            query=dict(parse_qsl(urlsplit(request.url).query, keep_blank_values=True)),
-            body=request.body,
-            at=self._engine.clock(),
-            origin=origin,
-            depth=depth + 1,
-            chain=Chain(row.chain, signed=True, sampled=row.sampled),
-            delivery=call.idempotency_key,
-        )
+        incoming = handed_over(row, call.step, call.request, call.idempotency_key, self._engine.clock())
         try:
             program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
             refusal = unsigned(program.webhook(step)) if by_url else None

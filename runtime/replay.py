@@ -35,11 +35,12 @@ class EventsNewer(Exception):
 
 
 class Replayed(Struct):
-    """What a replay brought: the state, and the number and instant of the last event folded into it, -1 for none."""
+    """What a replay brought: the state, and the last event folded into it with its number and instant, -1 for none."""
 
     state: MemoryState
     seq: int
     at: int
+    event: AnyEvent | None = None
 
 
 class _Guard:
@@ -84,21 +85,27 @@ def events_of(frame: Frame) -> Iterator[tuple[int, AnyEvent]]:
     return enumerate(events, frame.base_seq)
 
 
-def fold(frames: Iterable[Frame], until: int | None = None, progress: Callable[[int], None] | None = None) -> Replayed:
+def fold(
+    frames: Iterable[Frame],
+    until: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    until_at: int | None = None,
+) -> Replayed:
     """Fold frames into a fresh state.
 
     Args:
         frames: from the beginning of the journal, in order.
         until: the last sequence number to fold; None for all.
         progress: called with the sequence number reached, once a frame.
+        until_at: the last instant to fold; None for all.
     """
     found = Replayed(MemoryState(), -1, 0)
     for frame in frames:
         for seq, event in events_of(frame):
-            if until is not None and seq > until:
+            if (until is not None and seq > until) or (until_at is not None and event.at > until_at):
                 return found
             evolve(found.state, event, seq)
-            found.seq, found.at = seq, event.at
+            found.seq, found.at, found.event = seq, event.at, event
         if progress is not None:
             progress(found.seq)
     return found

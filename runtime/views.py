@@ -8,8 +8,8 @@ from runtime.clock import instant
 from runtime.masking import Hidden
 
 
-def status_view(row: TransactionRow) -> dict[str, Any]:
-    """Where a transaction is."""
+def followed_view(row: TransactionRow) -> dict[str, Any]:
+    """Where a transaction is, as whoever made its request may know it."""
     return {
         "transaction": transaction_name(row.cycle, row.id),
         "cycle": row.cycle,
@@ -18,8 +18,12 @@ def status_view(row: TransactionRow) -> dict[str, Any]:
         "held_at": row.step if row.status == "held" else None,
         "started": instant(row.created),
         "updated": instant(row.updated),
-        "reason": row.reason or None,
     }
+
+
+def status_view(row: TransactionRow) -> dict[str, Any]:
+    """Where a transaction is, and why it failed."""
+    return {**followed_view(row), "reason": row.reason or None}
 
 
 def transaction_view(
@@ -38,6 +42,7 @@ def transaction_view(
         hidden: what must not be shown of its cycle.
         later: the hits that were one of those again.
     """
+    hits = list(hits)
     again = {hit.id: hit for hit in later}
     ranges = [[first, last] for first, last in zip(row.events[::2], row.events[1::2], strict=True)]
     parent = row.parent if row.parent is not None and row.parent.transaction else None  # An alert may have none.
@@ -48,6 +53,7 @@ def transaction_view(
         "depth": row.depth,
         "hash": row.definition_hash,
         "hold_until": instant(row.until),
+        "timers": [*_own_timer(row), *(timer for hit in hits for timer in _answer_timer(hit))],
         "matches_by": {step: hidden.key(step, key) for step, key in row.reached.items()},
         "newest": {field: hidden.mark(field.partition(".")[0], mark) for field, mark in row.seen.items()},
         "steps": hidden.steps(row.data),
@@ -63,6 +69,21 @@ def transaction_view(
     }
 
 
+def _own_timer(row: TransactionRow) -> list[dict[str, Any]]:
+    """What a transaction waits for that time brings by itself."""
+    if not row.until:
+        return []
+    kind = "hold" if row.status == "held" else "patience" if row.waits in ("limited", "remote") else row.waits
+    return [{"for": kind, "due": instant(row.until), "hit": None}]
+
+
+def _answer_timer(hit: HitRow) -> list[dict[str, Any]]:
+    """Until when a caller waits for his answer."""
+    if hit.fate != "waiting" or not hit.answer_by:
+        return []
+    return [{"for": "answer", "due": instant(hit.answer_by), "hit": hit.id}]
+
+
 def _call_view(call: OpenCall, hidden: Hidden) -> dict[str, Any]:
     """The open call of a pass; `unknown` when a crash took its outcome and a person must say what it was."""
     request = hidden.request(call.step, call.request)
@@ -74,6 +95,8 @@ def _call_view(call: OpenCall, hidden: Hidden) -> dict[str, Any]:
         "method": request["method"],
         "url": request["url"],
         "link": None if call.link is None else "/".join(call.link),
+        "failures": call.failures,
+        "refusals": call.refusals,
     }
 
 
@@ -108,12 +131,18 @@ def _pass_view(hit: HitRow, again: Mapping[int, HitRow]) -> dict[str, Any]:
         "step": hit.step,
         "status": hit.status,
         "received": instant(hit.at),
+        "candidates": [transaction_name(hit.cycle, one) for one in _candidates(hit)],
         "ambiguous": [transaction_name(hit.cycle, one) for one in hit.candidates],
         "reply": None if hit.reply is None else hit.reply.status,
         "fate": hit.fate,
         "redrives": _lineage_view(hit.cycle, hit.lineage),
         "redriven": [_again_view(one, again) for one in hit.redriven],
     }
+
+
+def _candidates(hit: HitRow) -> list[int]:
+    """The transactions that a hit matched; none for a trigger's, which begins its own."""
+    return hit.candidates or ([hit.transaction] if hit.number != 1 else [])
 
 
 def _incident_view(row: IncidentRow) -> dict[str, Any]:
@@ -125,6 +154,12 @@ def _incident_view(row: IncidentRow) -> dict[str, Any]:
         "level": row.level,
         "detail": row.detail,
     }
+
+
+def listed_incident_view(row: IncidentRow) -> dict[str, Any]:
+    """An incident among those of all cycles."""
+    name = transaction_name(row.cycle, row.transaction) if row.transaction else None
+    return {"id": row.id, "cycle": row.cycle, "transaction": name, **_incident_view(row)}
 
 
 def parked_view(row: HitRow, hidden: Hidden) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from runtime.deployed import Known, read_known
 from runtime.event_view import event_view
 from runtime.replay import events_of
 
-POLL_S = 0.2  # Between looks of `tail --follow`; a person does not notice, and a commit is never kept waiting.
-REST = 4  # Looks rest this many times as long as they took: a look reads the segment that is being written.
+POLL_S = 0.2  # Between looks of `tail --follow`, each of which reads what is new; a person does not notice.
 
 Folder = Annotated[Path, Parameter(help="A project, its data folder or the journal's own folder.")]
 Seq = Annotated[int | None, Parameter(validator=Number(gte=0))]
@@ -97,7 +96,6 @@ def tail(
     known = known_of(place, reader)
     after = max(reader.first_seq, reader.next_seq - count) - 1
     while True:
-        began = time.perf_counter()
         for seq, event in numbered(reader, after):
             after = seq
             if isinstance(event, CycleDeployed):
@@ -107,7 +105,7 @@ def tail(
         if not follow:
             return
         sys.stdout.flush()
-        time.sleep(max(POLL_S, REST * (time.perf_counter() - began)))
+        time.sleep(POLL_S)
 
 
 def _print_event(seq: int, event: AnyEvent, known: Known, *, json: bool) -> None:

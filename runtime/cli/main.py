@@ -1,6 +1,6 @@
 """The application and its ending: every failure is a line for a person and a code for the shell.
 
-Exit codes: 0 done · 1 faults found, or refused · 2 usage · 3 no server answers · 4 the journal is damaged ·
+Exit codes: 0 done · 1 faults or changes found, or refused · 2 usage · 3 no server answers · 4 the journal is damaged ·
 130 interrupted by Ctrl-C · 141 nobody reads the output any more. `serve` takes Ctrl-C as an order to drain, and ends 0.
 """
 
@@ -38,6 +38,7 @@ from runtime.cli.output import (
     print_json,
     print_line,
 )
+from runtime.cli.parked import add_parked
 from runtime.cli.recovery import recovery_bar
 from runtime.cli.redrive import add_redrive
 from runtime.cli.remote import add_remote
@@ -59,6 +60,7 @@ app = App(
 )
 add_remote(app)
 add_transactions(app)
+add_parked(app)
 add_redrive(app)
 add_journal(app)
 add_replay(app)

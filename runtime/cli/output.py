@@ -16,7 +16,7 @@ from rich.text import Text
 OK, FAULTS, USAGE, UNREACHABLE, DAMAGED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 4, 130, 141
 
 CODES = (
-    "Exit codes: 0 done, 1 faults found or refused, 2 usage, 3 no server answers, 4 the journal is damaged, "
+    "Exit codes: 0 done, 1 faults or changes found or refused, 2 usage, 3 no server answers, 4 the journal is damaged, "
     "130 interrupted, 141 nobody reads the output any more."
 )
 PIPED_WIDTH = 10_000  # Of a table that no person looks at: a line is then a row, however long.

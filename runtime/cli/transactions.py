@@ -12,6 +12,13 @@ from runtime.cli.output import Json, out, print_json, print_line, print_table
 from runtime.cli.remote import Api, Project, ServerUrl
 
 DEFAULT_LIMIT = 50
+TIMERS = {
+    "hold": "the hold ends at",
+    "delay": "goes on at",
+    "retry": "the next attempt is at",
+    "patience": "the remote is asked again at",
+    "answer": "the caller{} waits until",
+}
 
 
 def add_transactions(app: App) -> None:
@@ -87,8 +94,9 @@ def print_transaction(view: Mapping[str, Any]) -> None:
     print_line(f"{view['transaction']} {view['status']}{place}, pass {view['pass']}{why}")
     for name, data in view["steps"].items():
         print_line(f"  {name}: {msgspec.json.encode(data).decode()}")
-    if view["hold_until"]:
-        print_line(f"  waits until {view['hold_until']}")
+    for timer in view["timers"]:
+        whose = f" of hit {timer['hit']}" if timer["hit"] is not None else ""
+        print_line(f"  {TIMERS[timer['for']].format(whose)} {timer['due']}")
     for step, key in view["matches_by"].items():
         print_line(f"  a request at {step} matches by {', '.join(key)}")
     if view["call"]:

@@ -16,23 +16,25 @@ from protocol.state import (
     CycleRow,
     HitRow,
     IncidentRow,
-    TransactionRow,
     TransactionStatus,
     transaction_name,
     usage_name,
 )
 from runtime.door.capture import add_capture
 from runtime.door.door import Door, as_response, not_ready
+from runtime.door.journal import add_journal
 from runtime.door.matching import canonical_texts, matches_by
+from runtime.door.openapi import QUERIES, add_openapi
 from runtime.door.parameters import BadParameters, Parameters
+from runtime.door.parking import add_parking
 from runtime.door.redrive import add_redrive
-from runtime.door.views import cycle_view, parked_view, transaction_view
+from runtime.door.views import cycle_view, transaction_of, transaction_view
 from runtime.engine import Engine
 from runtime.metering import ROWS_MAX, month, usage_view
 from runtime.project import ProjectError
 from runtime.store.rows import TABLES
 from runtime.store.search import ID_MAX, Filter, find_transactions
-from runtime.views import status_view
+from runtime.views import followed_view, listed_incident_view, status_view
 
 WAIT_MAX_S = 300.0  # The longest a caller may prefer to wait for a status.
 ANSWERS: dict[str, Literal["resend", "done", "fail"]] = {"resend": "resend", "done": "done", "fail": "fail"}
@@ -70,6 +72,9 @@ def add_api(app: QuartTrio, door: Door) -> None:
     _add_deploy(app, door)
     _add_transactions(app, door)
     _add_lists(app, door)
+    add_parking(app, door)
+    add_journal(app, door)
+    add_openapi(app)
     add_redrive(app, door)
     add_capture(app, door)
 
@@ -139,7 +144,7 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
         engine = _engine(door)
         await engine.checkpointed()
         with engine.state.database.snapshot():
-            row = _transaction(engine, name)
+            row = transaction_of(engine, name)
             shown = None if row is None else transaction_view(engine, row)
         return _missing(f"there is no transaction {name}") if shown is None else _json(shown)
 
@@ -147,7 +152,7 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
     async def settle(name: str, action: str) -> Response:
         engine = _engine(door)
         await engine.checkpointed()
-        row = _transaction(engine, name)
+        row = transaction_of(engine, name)
         answer = ANSWERS.get(action)
         if row is None or answer is None:
             return _missing("a transaction whose call is unknown can be told: resend, done or fail")
@@ -156,26 +161,19 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
 
 
 def _add_lists(app: QuartTrio, door: Door) -> None:
-    @app.get("/api/parked")
-    async def parked() -> Response:
-        engine, (after, limit) = _engine(door), _bounds()
-        await engine.checkpointed()
-        condition = "due > 0 AND id > ? ORDER BY id LIMIT ?"
-        rows, more = _page(list(engine.state.database.rows(TABLES[HitRow], condition, (after, limit + 1))), limit)
-        return _json({"parked": [parked_view(engine, row) for row in rows], "next": more})
-
     @app.get("/api/incidents")
     async def incidents() -> Response:
-        engine, (after, limit) = _engine(door), _bounds()
+        engine = _engine(door)
+        after, limit = Parameters(request.args, QUERIES["/api/incidents"]).only_page()
         await engine.checkpointed()
         condition = "id > ? ORDER BY id LIMIT ?"
         rows, more = _page(list(engine.state.database.rows(TABLES[IncidentRow], condition, (after, limit + 1))), limit)
-        return _json({"incidents": [msgspec.structs.asdict(row) for row in rows], "next": more})
+        return _json({"incidents": [listed_incident_view(row) for row in rows], "next": more})
 
     @app.get("/api/usage")
     async def usage() -> Response:
         engine = _engine(door)
-        given = Parameters(request.args, ("cycle", "since", "until"))
+        given = Parameters(request.args, QUERIES["/api/usage"])
         now = engine.clock()
         cycle = given.one_of("cycle", [row.name for row in engine.state.cycles()])
         since = given.instant("since", now, month(now)[0] * DAY_NS)
@@ -215,17 +213,9 @@ def _cycle(engine: Engine, name: str) -> CycleRow | None:
         return None
 
 
-def _transaction(engine: Engine, name: str) -> TransactionRow | None:
-    cycle, _, number = name.rpartition("-")
-    if not number.isascii() or not number.isdecimal() or len(number) > 18:
-        return None
-    row = engine.state.database.row(TABLES[TransactionRow], int(number))
-    return row if isinstance(row, TransactionRow) and row.cycle == cycle else None
-
-
 async def _transactions(engine: Engine) -> Response:
     """A page, newest first; `after` is the number of the last one seen."""
-    given = Parameters(request.args, ("cycle", "status", "step", "value", "since", "until", "limit", "after"))
+    given = Parameters(request.args, QUERIES["/api/transactions"])
     now = engine.clock()
     value = given.text("value")
     wanted = Filter(
@@ -244,14 +234,6 @@ async def _transactions(engine: Engine) -> Response:
     return _json({"transactions": [status_view(row) for row in page.rows], "next": page.next})
 
 
-def _bounds() -> tuple[int, int]:
-    """Where a list goes on, and how long its page is."""
-    given = Parameters(request.args, ("limit", "after"))
-    bounds = given.page()
-    given.close()
-    return bounds
-
-
 def _page(rows: list[Any], limit: int) -> tuple[list[Any], int | None]:
     """The rows of a page, of which one more was asked for, and the number to go on after."""
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
@@ -268,16 +250,17 @@ async def _status(engine: Engine, hit: int) -> Response:
                 break
             if row.status == "done":
                 break
-            await engine.changed(row.transaction)
+            await engine.watchers.changed(row.transaction)
     row = _hit(engine, hit)
     if row is None:
         return _missing("the hit is no longer kept")
     if not row.transaction or row.status == "ignored":
         name = transaction_name(row.cycle, row.transaction) if row.transaction else None
-        without = {"transaction": name, "cycle": row.cycle, "status": _without(row), "answer": _answer(row)}
+        nothing = dict.fromkeys(("pass", "held_at", "started", "updated"))
+        without = {"transaction": name, "cycle": row.cycle, "status": _without(row), **nothing, "answer": _answer(row)}
         return await _durably(engine, without)
     transaction = engine.state.transaction(row.transaction)
-    return await _durably(engine, {**status_view(transaction), "answer": _answer(row)})
+    return await _durably(engine, {**followed_view(transaction), "answer": _answer(row)})
 
 
 def _hit(engine: Engine, hit: int) -> HitRow | None:

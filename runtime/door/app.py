@@ -18,6 +18,7 @@ from protocol.answers import problem
 from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.http1 import parameters
+from runtime.door.metrics import add_metrics
 from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
 
 # The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
@@ -66,6 +67,7 @@ def make_app(door: Door) -> QuartTrio:
             return as_response(refusal)
         return Response(b'{"status":"ready"}', 200, content_type="application/json")
 
+    add_metrics(app, door)
     add_api(app, door)
     return app
 

@@ -45,6 +45,7 @@ class Door:
         self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
         self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
         self.chain_key = hashlib.blake2b((chain_key or status_key).encode()).digest()
+        self._early: Counter[tuple[str, str]] = Counter()  # Answers before there was an engine.
         self.captures = Captures()
         self._status_key = hashlib.blake2b(status_key.encode()).digest()  # 64 bytes, whatever the file holds.
         self._routes: dict[str, Route] = {}
@@ -86,6 +87,16 @@ class Door:
             self.unverified[route] += 1
             return problem(401, "Not verified", str(reason))
         return None
+
+    def count(self, cycle: str, answer: Reply) -> None:
+        """Count an answer at a webhook; the cycle is empty where none was found."""
+        hits = self._early if self.engine is None else self.engine.counters.hits
+        hits[cycle, str(answer.status)] += 1
+
+    @property
+    def hits(self) -> Counter[tuple[str, str]]:
+        """Answers at webhooks, by cycle and status; `gone` where a caller did not wait for his."""
+        return self._early if self.engine is None else self._early + self.engine.counters.hits
 
     def sign(self, hit: int) -> str:
         """The capability that makes a status URL unguessable: keyed BLAKE2b (RFC 7693), cheaper than an HMAC."""

@@ -73,6 +73,16 @@ class Parameters:
         """The parameters of every list: `after`, the number that ended the page before, or -1, and `limit`."""
         return self.number("after", -1, 0, NUMBER_MAX), self.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)
 
+    def only_page(self) -> tuple[int, int]:
+        """The same, of a list that has no other parameters.
+
+        Raises:
+            BadParameters: with every fault.
+        """
+        page = self.page()
+        self.close()
+        return page
+
     def instant(self, name: str, now: int, default: int) -> int:
         """An instant in nanoseconds: as RFC 3339 writes it, or a length of time ago."""
         text = self._given.get(name)

@@ -124,8 +124,6 @@ def _chosen(engine: Engine, asked: Asked) -> tuple[list[int], int]:
     if wanted.status == EXPIRED:
         hits, on = find_expired(database, wanted, after, asked.limit)
         return [hit.id for hit in hits], on or 0
-    # By the values it had reached, which a failed transaction is not filed under any more.
-    wanted = msgspec.structs.replace(wanted, values=frozenset())
     fits = partial(matches_by, engine.state, value=value) if value else lambda _: True
     page = find_transactions(database, wanted, after, asked.limit, fits)
     items = [row.hit if asked.action == "redeliver" else row.id for row in page.rows]

@@ -37,6 +37,15 @@ def _alerts_view(row: CycleRow) -> dict[str, Any]:
     return {"level": row.alerts, "waiting": row.untold, "sending": len(row.alert.incidents) if row.alert else 0}
 
 
+def transaction_of(engine: Engine, name: str) -> TransactionRow | None:
+    """The transaction of that name, as the store has it."""
+    cycle, _, number = name.rpartition("-")
+    if not number.isascii() or not number.isdecimal() or len(number) > 18:
+        return None
+    row = engine.state.database.row(TABLES[TransactionRow], int(number))
+    return row if isinstance(row, TransactionRow) and row.cycle == cycle else None
+
+
 def transaction_view(engine: Engine, row: TransactionRow) -> dict[str, Any]:
     """Everything known of a transaction."""
     database = engine.state.database

@@ -52,6 +52,15 @@ class Waiting(Struct, frozen=True):
 
     async def answer(self) -> Answer:
         """Wait within the caller's and the step's bounds; cancelled when the caller is gone."""
+        hits, status = self.engine.counters.hits, "gone"
+        try:
+            answer = await self._answer()
+            status = str(answer.reply.status)
+        finally:
+            hits[self.hit.cycle, status] += 1
+        return answer
+
+    async def _answer(self) -> Answer:
         engine, hit, ticket = self.engine, self.hit, self.ticket
         plan = engine.state.program(engine.state.cycle(hit.cycle).definition_hash).webhook(hit.step)
         bound = answer_within(plan, hit.headers) / 1e9
@@ -78,26 +87,37 @@ class Waiting(Struct, frozen=True):
 def find(door: Door, identifier: str) -> Route | Answer:
     """Where a webhook identifier leads, or the answer that refuses the request before its body is read."""
     refusal = not_ready(door)
-    if refusal is not None:
-        return Answer(refusal)
-    route = door.route(identifier)
+    route = None if refusal is not None else door.route(identifier)
     if route is None:
-        return Answer(problem(404, "No such webhook", "no cycle has this identifier"))
+        refusal = refusal or problem(404, "No such webhook", "no cycle has this identifier")
+        door.count("", refusal)
+        return Answer(refusal)
     return route
 
 
 def too_large(door: Door) -> Reply:
     """What a body past its bound is told."""
-    return problem(413, "Body too large", f"a body has at most {door.settings.body_bytes_max} bytes")
+    reply = problem(413, "Body too large", f"a body has at most {door.settings.body_bytes_max} bytes")
+    door.count("", reply)
+    return reply
 
 
 def too_slow(door: Door) -> Reply:
     """What a body that does not come is told."""
-    return problem(408, "Body too slow", f"the body did not come within {door.settings.body_timeout_s:g} seconds")
+    reply = problem(408, "Body too slow", f"the body did not come within {door.settings.body_timeout_s:g} seconds")
+    door.count("", reply)
+    return reply
 
 
 async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
     """Verify, read and check a request, and put it to its cycle."""
+    answer = await _receive(door, route, request)
+    if isinstance(answer, Answer):
+        door.count(route.cycle, answer.reply)
+    return answer
+
+
+async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
     engine = door.engine
     assert engine is not None, "a ready door has an engine"
     program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)

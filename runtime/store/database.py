@@ -174,7 +174,7 @@ def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
 def _matched(entries: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, int, str]]:
     """The rows of `matched` that belong to entries: one for each value of a match key."""
     for name, key, row_id in entries:
-        if name == "reached":
+        if name in ("reached", "parted"):
             _cycle, step, *values = _key(key)
             for value in values:
                 yield value, row_id, step

@@ -36,7 +36,7 @@ CREATE TABLE incidents (
 );
 CREATE INDEX incidents_by_transaction ON incidents (txn, id) WHERE txn > 0;
 CREATE TABLE usages (id TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
--- One row for each value of each key in the index `reached`, so that a value alone finds its transactions.
+-- One row for each value of each key in the indexes `reached` and `parted`, so that a value alone finds its transactions.
 CREATE TABLE matched (
     value TEXT NOT NULL, id INTEGER NOT NULL, step TEXT NOT NULL, PRIMARY KEY (value, id, step)
 ) WITHOUT ROWID;

@@ -8,6 +8,7 @@ import pytest
 
 from protocol.events_redrive import RedriveAction
 from protocol.inputs import (
+    Aim,
     AlertDone,
     CallAnswer,
     CallEnded,
@@ -21,6 +22,7 @@ from protocol.inputs import (
     Input,
     OrderRedrive,
     ParkDue,
+    Parked,
     Recover,
     Redrive,
     ReplySettled,
@@ -149,6 +151,12 @@ def request(story: Story, step: str, body: Any, key: str = "") -> Input:
     return admitted
 
 
+def aimed(story: Story) -> Input:
+    """A parked hit that no value leads to the transaction, given to it by hand; none is parked where none is taken."""
+    verdict = story.put(request(story, "changed", {"job_id": 43, "status": "Despatched"}))
+    return Aim("orders", story.at, verdict.hit if isinstance(verdict, Parked) else 0, min(story.state.transactions))
+
+
 def deployed(story: Story, text: str) -> Input:
     """A definition to become the current one."""
     (definition,) = load_project([Source("0.cycle.yaml", text)])[0].values()
@@ -185,6 +193,7 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "other body": lambda story: request(story, "placed", {"order": "A2"}, "k1"),
     "callback": lambda story: request(story, "changed", {"job_id": 42, "status": "Despatched"}),
     "stray": lambda story: request(story, "changed", {"job_id": 43, "status": "Despatched"}),
+    "aim": aimed,
     "deploy same": lambda story: deployed(story, ORDER),
     "deploy new": lambda story: deployed(story, ORDER.replace("30 days", "31 days")),
     "start": lambda story: Start("orders", story.at),
@@ -220,6 +229,7 @@ running   repeat        running   HitDuplicated
 running   other_body    running
 running   callback      running   HitAccepted HitParked
 running   stray         running   HitAccepted HitParked
+running   aim           running
 running   deploy_same   running
 running   deploy_new    running   CycleDeployed
 running   start         running
@@ -253,6 +263,7 @@ held      repeat        held      HitDuplicated
 held      other_body    held
 held      callback      running   HitAccepted HitMatched PassStarted StepCompleted DecisionTaken CallIntended
 held      stray         held      HitAccepted HitParked
+held      aim           running   HitMatched PassStarted StepCompleted DecisionTaken CallIntended
 held      deploy_same   held
 held      deploy_new    held      CycleDeployed
 held      start         held
@@ -288,6 +299,7 @@ queued    repeat        running   HitDuplicated
 queued    other_body    running
 queued    callback      running   HitAccepted HitMatched
 queued    stray         running   HitAccepted HitParked
+queued    aim           running   HitMatched
 queued    deploy_same   running
 queued    deploy_new    running   CycleDeployed
 queued    start         running
@@ -321,6 +333,7 @@ completed repeat        completed HitDuplicated
 completed other_body    completed
 completed callback      running   HitAccepted HitMatched PassStarted StepCompleted DecisionTaken CallIntended
 completed stray         completed HitAccepted HitParked
+completed aim           running   HitMatched PassStarted StepCompleted DecisionTaken CallIntended
 completed deploy_same   completed
 completed deploy_new    completed CycleDeployed
 completed start         completed
@@ -354,6 +367,7 @@ failed    repeat        failed    HitDuplicated
 failed    other_body    failed
 failed    callback      failed    HitAccepted HitParked
 failed    stray         failed    HitAccepted HitParked
+failed    aim           failed
 failed    deploy_same   failed
 failed    deploy_new    failed    CycleDeployed
 failed    start         failed
@@ -387,6 +401,7 @@ stopped   repeat        stopped   HitDuplicated
 stopped   other_body    stopped
 stopped   callback      stopped
 stopped   stray         stopped
+stopped   aim           stopped
 stopped   deploy_same   stopped
 stopped   deploy_new    stopped   CycleDeployed
 stopped   start         stopped   CycleStarted
@@ -420,6 +435,7 @@ unknown   repeat        held      HitDuplicated
 unknown   other_body    held
 unknown   callback      held      HitAccepted HitParked
 unknown   stray         held      HitAccepted HitParked
+unknown   aim           held
 unknown   deploy_same   held
 unknown   deploy_new    held      CycleDeployed
 unknown   start         held
@@ -460,6 +476,7 @@ announced order         running   RedriveOrdered
 announced resume        running
 announced rerun         running
 announced redeliver     running
+announced aim           running
 unknown   run_once      held
 unknown   order         held      RedriveOrdered
 unknown   resume        held
@@ -486,6 +503,7 @@ halted    repeat        held      HitDuplicated
 halted    other_body    held
 halted    callback      held
 halted    stray         held
+halted    aim           held
 halted    deploy_same   held
 halted    deploy_new    held      CycleDeployed
 halted    start         held      CycleStarted
@@ -519,6 +537,7 @@ stopping  repeat        running   HitDuplicated
 stopping  other_body    running
 stopping  callback      running
 stopping  stray         running
+stopping  aim           running
 stopping  deploy_same   running
 stopping  deploy_new    running   CycleDeployed
 stopping  start         running   CycleStarted
@@ -548,6 +567,7 @@ waiting   repeat        held      HitDuplicated
 waiting   other_body    held
 waiting   callback      held
 waiting   stray         held
+waiting   aim           held
 waiting   deploy_same   held
 waiting   deploy_new    held      CycleDeployed
 waiting   start         held      CycleStarted
@@ -581,6 +601,7 @@ once      repeat        running   HitDuplicated
 once      other_body    running
 once      callback      running   HitAccepted HitParked
 once      stray         running   HitAccepted HitParked
+once      aim           running
 once      deploy_same   running
 once      deploy_new    running   CycleDeployed
 once      start         running   CycleStarted

@@ -94,9 +94,9 @@ async def test_15_a_wait_for_a_status_that_is_given_up_leaves_nothing_behind(tmp
         verdict = (await rig.hit("jobs", "asked", {"job": 1}).decided()).verdict
         assert isinstance(verdict, Accepted)
         with trio.move_on_after(0.01) as bound:
-            await rig.engine.changed(verdict.transaction)
+            await rig.engine.watchers.changed(verdict.transaction)
         assert bound.cancelled_caught
-        assert rig.engine.watched == 0
+        assert len(rig.engine.watchers) == 0
 
 
 async def test_15_a_transaction_is_shown_as_it_was_at_one_moment(

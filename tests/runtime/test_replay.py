@@ -11,13 +11,14 @@ import pytest
 
 from journal import LOCAL_PARTITION, LocalLog
 from protocol.evolve import evolve
+from protocol.inputs import ReplySettled
 from protocol.memory import MemoryState
 from runtime.masking import hidden_of
 from runtime.replay import SocketRefused, fold, forbid_sockets, transaction_at
 from runtime.store import digest
 from tests.protocol.story import Story
 from tests.runtime.commands import Cli
-from tests.runtime.journals import journaled, payments
+from tests.runtime.journals import PAY, journaled, payments
 from tests.runtime.test_state import eventful
 from tests.system.harness import ROOT
 
@@ -70,6 +71,8 @@ def test_given_a_transaction_when_looked_at_over_time_then_call_timer_match_and_
         "method": "POST",
         "url": "/charges",
         "link": None,
+        "failures": 0,
+        "refusals": 0,
     }
     assert called["steps"]["asked"] == {"order": "A1", "card": "••••"}
     held = next(view for view in moments(story) if view["status"] == "held")
@@ -78,6 +81,66 @@ def test_given_a_transaction_when_looked_at_over_time_then_call_timer_match_and_
     last = moments(story)[-1]
     passes = [(one["pass"], one["step"], one["reply"], one["fate"]) for one in last["passes"]]
     assert passes == [(1, "asked", None, "none"), (2, "settled", 200, "none")]
+    assert [one["candidates"] for one in last["passes"]] == [[], [last["transaction"]]]
+
+
+WAITS = """
+cycle: waits
+connectors: {shop: {}, bank: {base_url: "https://bank.example"}}
+steps:
+  asked: {webhook: shop, fields: {id: {type: integer, required: true}}}
+  charge: {post: bank, path: /charges, on_error: {retry: [1 minute]}}
+  pause: {delay: 1 hour}
+  settled: {webhook: shop, fields: {id: integer}, match: {id: asked.id}, hold_for: 1 day}
+  more: {post: bank, path: /more}
+  answer: {respond: {status: 201}}
+"""
+
+
+def test_14_given_each_moment_then_the_timers_and_the_fate_of_the_connection_are_told() -> None:
+    """Section 14: a retry, patience with a remote, a delay, a hold, and the caller who waits, each while it lasts."""
+    story = Story(WAITS)
+    story.hit("asked", {"id": 1})
+    story.no_answer()
+    story.later(60)
+    story.answer(None, 429, headers={"retry-after": "7"})
+    story.later(7)
+    story.answer({})
+    story.later(3600)
+    story.hit("settled", {"id": 1})
+    story.answer({})
+    told = [(timer["for"], timer["hit"]) for view in moments(story) for timer in view["timers"]]
+    hit = story.only().hit
+    assert list(dict.fromkeys(told)) == [
+        ("retry", None),
+        ("patience", None),
+        ("delay", None),
+        ("hold", None),
+        ("answer", hit),
+    ]
+    waiting = [view for view in moments(story) if any(timer["for"] == "answer" for timer in view["timers"])]
+    assert {view["passes"][-1]["fate"] for view in waiting} == {"waiting"}
+    story.put(ReplySettled("waits", story.at, hit, "gone"))
+    last = moments(story)[-1]
+    assert (last["passes"][-1]["reply"], last["passes"][-1]["fate"], last["timers"]) == (201, "gone", [])
+    calls = [view["call"] for view in moments(story) if view["call"] is not None]
+    assert {(call["failures"], call["refusals"]) for call in calls} >= {(0, 0), (1, 0), (1, 1)}
+
+
+def test_14_given_a_moment_then_the_event_that_made_it_is_told(cli: Cli, tmp_path: Path) -> None:
+    """Section 14: what happened there, masked, and the timers as a person reads them."""
+    story = payments()
+    data = journaled(tmp_path, story)
+    first = min(story.state.transactions)
+    held = next(view for view in moments(story) if view["status"] == "held")
+    done = cli("replay", data, "--transaction", f"pay-{first}", "--until", held["seq"], "--json")
+    assert done.json["event"]["event"] == "TransactionHeld"
+    told = cli("replay", data, "--transaction", f"pay-{first}", "--until", held["seq"])
+    assert f"as of event {held['seq']} (2026-01-01T12:00:00.000+00:00), TransactionHeld\n" in told.out
+    assert "  the hold ends at 2026-01-03T12:00:00.000+00:00\n" in told.out
+    by_time = cli("replay", data, "--transaction", f"pay-{first}", "--until", "2026-01-01T12:00:00Z", "--json")
+    assert by_time.json["at"] == "2026-01-01T12:00:00.000+00:00"
+    assert by_time.json["seq"] < len(story.journal) - 1
 
 
 def test_given_a_match_of_several_when_replayed_then_all_candidates_are_named(cli: Cli, tmp_path: Path) -> None:
@@ -163,3 +226,49 @@ def test_given_the_command_when_it_replays_then_the_guard_holds(
     done = cli("replay", data)
     assert done.code == 1
     assert "SocketRefused" in done.err
+
+
+def draft(folder: Path, text: str) -> Path:
+    """A project folder of one cycle."""
+    folder.mkdir()
+    (folder / "pay.cycle.yaml").write_text(text)
+    return folder
+
+
+def test_14_given_a_draft_when_tried_by_command_then_the_exit_code_says_whether_anything_changes(
+    cli: Cli, tmp_path: Path
+) -> None:
+    """0 when nothing does, 1 when something does, as `diff` has it; what is sensitive is masked on both sides."""
+    data = journaled(tmp_path / "data", payments())
+    same = cli("replay", data, "--what-if", draft(tmp_path / "same", PAY))
+    assert (same.code, same.err) == (0, "")
+    assert "5 requests run: 0 transaction(s) differ" in same.out
+    changed = draft(tmp_path / "changed", PAY.replace("/charges", "/charge").replace("settled.state }", "settled.id }"))
+    done = cli("replay", data, "--what-if", changed)
+    assert (done.code, done.err) == (1, "the draft changes what happens\n")
+    assert "  call charge: url /charges → /charge\n" in done.out
+    assert "  tasks of pay: 10 → 10\n" in done.out
+    told = cli("replay", data, "--what-if", changed, "--json")
+    *each, outcome = told.lines
+    assert outcome["transactions"] == 3
+    assert {one["what"] for found in each for one in found["differences"]} == {"call", "answer"}
+    assert "secret-4111" not in done.out + told.out
+    assert "••••" in told.out
+
+
+def test_14_given_a_draft_and_a_window_when_tried_then_only_that_part_runs(cli: Cli, tmp_path: Path) -> None:
+    """Numbers, instants and lengths of time ago; a draft with faults is not tried."""
+    story = payments()
+    data = journaled(tmp_path / "data", story)
+    changed = draft(tmp_path / "changed", PAY.replace("/charges", "/charge"))
+    later = cli("replay", data, "--what-if", changed, "--since", "2026-01-01T12:00:01Z", "--json")
+    assert later.lines[-1]["hits"] == 3
+    assert cli("replay", data, "--what-if", changed, "--since", len(story.journal)).code == 0
+    assert cli("replay", data, "--what-if", changed, "--until", "1").code == 0
+    assert cli("replay", data, "--what-if", changed, "--until", "99 weeks ago", "--cycle", "pay").code == 0
+    assert cli("replay", data, "--what-if", changed, "--cycle", "pya").code == 1
+    for wrong in (("--since", "yesterday"), ("--compare",), ("--transaction", "pay-1")):
+        assert cli("replay", data, "--what-if", changed, *wrong).code == 2
+    assert cli("replay", data, "--since", "3").code == 2
+    faulty = cli("replay", data, "--what-if", draft(tmp_path / "faulty", PAY.replace("charge.id", "charged.id")))
+    assert (faulty.code, "nothing was tried" in faulty.err) == (1, True)

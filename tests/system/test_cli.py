@@ -348,3 +348,17 @@ def test_given_a_changed_project_with_faults_when_deployed_then_each_is_told_as_
     assert deployed[:-1] == checked[:-1]
     assert "wrong.cycle.yaml:5: step asked: webhook names no connector, found shp (did you mean shop?)" in deployed
     assert shell.here("deploy").startswith("unchanged: 2")
+
+
+def test_6_5_a_parked_request_is_listed_and_aimed_by_hand(shell: Shell) -> None:
+    """6.5: a callback with a typing mistake runs the order that a person names."""
+    server = shell.server
+    order = server.hit("orders-placed", {"id": "A7", "card": "secret-4111"}).json()["transaction"]
+    server.settled("orders")
+    parked = server.hit("orders-changed", {"id": "A77", "total": 4.2}).json()["hit"]
+    assert f"{parked}  orders  changed  A77, 4.2  early" in re.sub(r" {2,}", "  ", shell.here("parked", "ls"))
+    told = shell.here("parked", "aim", str(parked), order)
+    assert told == f"hit {parked} runs {order}\n"
+    left = json.loads(shell.here("parked", "ls", "--json", "--limit", "500"))
+    assert parked not in [one["hit"] for one in left["parked"]]
+    assert "Not parked: hit" in shell.here("parked", "aim", str(parked), order, code=1)

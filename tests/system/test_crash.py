@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from runtime.cli.main import run
 from tests.system.harness import Server
 from tests.system.partner import Partner
 
@@ -109,7 +110,10 @@ def _places(server: Server, transactions: set[str], incidents: list[dict[str, An
 
 
 def _assert_rebuilt_alike(server: Server) -> None:
-    """Whatever the kills did to the store: it is what the journal says, and so is one built from nothing."""
+    """Whatever the kills did to the store: it is what the journal says, and so is one built from nothing.
+
+    Section 14: and the same cycles, run again over all of it, change nothing.
+    """
     replayed, live = server.digests()
     assert live == replayed
     server.forget_store()
@@ -117,6 +121,7 @@ def _assert_rebuilt_alike(server: Server) -> None:
     assert server.terminate() == 0
     replayed, rebuilt = server.digests()
     assert rebuilt == replayed
+    assert run(["replay", str(server.project), "--what-if", str(server.project)]) == 0
 
 
 def _load_until_killed(
