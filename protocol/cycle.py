@@ -8,6 +8,7 @@
 """
 
 from protocol.aiming import aim
+from protocol.alerts import alert_done, set_alerts, tell_next
 from protocol.events import (
     CallSettled,
     CycleDeployed,
@@ -25,7 +26,9 @@ from protocol.events import (
 from protocol.failures import fail, keep
 from protocol.inputs import (
     Aim,
+    AlertDone,
     CallEnded,
+    CallLeaves,
     Continue,
     Deliver,
     Deploy,
@@ -46,7 +49,7 @@ from protocol.inputs import (
     Verdict,
 )
 from protocol.matching import forms_after
-from protocol.outcomes import call_unknown, resend
+from protocol.outcomes import call_leaves, call_unknown, resend
 from protocol.program import GatherPlan
 from protocol.redrive import decide_redrive, fix_order
 from protocol.replies import answer_at_end
@@ -72,6 +75,7 @@ def decide(state: State, given: Input, seq: int, numbering: Numbering | None = N
     verdict = _decide(turn, given)
     _gather(turn)
     _finish_when_drained(turn)
+    tell_next(turn)
     return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
 
 
@@ -81,6 +85,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             return decide_hit(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
+        case CallLeaves():
+            call_leaves(turn, turn.state.transaction(given.transaction), given)
         case HoldDue():
             _hold_due(turn, turn.state.transaction(given.transaction))
         case ParkDue():
@@ -103,6 +109,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case AlertDone():
+            alert_done(turn, given)
         case Aim():
             return aim(turn, given)
         case OrderRedrive():
@@ -143,6 +151,7 @@ def _deploy(turn: Turn, given: Deploy) -> Receipt:
     if current is None or current.definition_hash != given.hash or current.identifiers != given.identifiers:
         forms = {} if current is None else forms_after(turn.state, current, given)
         turn.emit(CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers, forms))
+    set_alerts(turn, given)
     return Receipt(turn.state.cycle(given.cycle).status)
 
 

@@ -33,6 +33,8 @@ def hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
         event.origin,
         fate="waiting" if event.wants_reply else "none",
         answer_by=event.answer_by,
+        chain=event.chain,
+        sampled=event.sampled,
     )
     state.save(row)
     count_task(state, event, event.step)

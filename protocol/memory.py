@@ -46,6 +46,9 @@ class MemoryState:
     def hit(self, hit: int) -> HitRow:
         return self.hits[hit]
 
+    def incident(self, incident: int) -> IncidentRow:
+        return self.incidents[incident]
+
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:
         name = usage_name(day, cycle, step)
         return self.usages.get(name) or UsageRow(name, day, cycle, step)

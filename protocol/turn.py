@@ -18,6 +18,7 @@ from protocol.canonical import instant_text
 from protocol.cloudevents import read_event
 from protocol.events import AnyEvent, IncidentRaised, StepSucceeded, encode_event
 from protocol.evolve import evolve
+from protocol.incidents import Kind, Level
 from protocol.inputs import Input, Verdict
 from protocol.program import Program
 from protocol.state import HitRow, State, TransactionRow, transaction_name
@@ -75,9 +76,17 @@ class Turn:
         """Whether the turn holds as much as one turn may; what is not begun yet goes to `rest`."""
         return self._bytes > TURN_BYTES or self.passes >= TURN_PASSES
 
-    def incident(self, transaction: int, step: str, kind: str, message: str, level: Any = "error") -> None:
+    def incident(
+        self,
+        transaction: int,
+        step: str,
+        kind: Kind,
+        message: str,
+        level: Level = "error",
+        detail: dict[str, Any] | None = None,
+    ) -> None:
         """Record something a person should know."""
-        self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level))
+        self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level, detail or {}))
 
     def succeeded(self, row: TransactionRow, step: str, began: int) -> None:
         """Record that a step did its work, where its definition asks for it."""

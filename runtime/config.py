@@ -12,10 +12,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from protocol.alert_settings import Alerts
 from protocol.duration import parse_duration
 
 CONFIG_FILE = "cyclewright.toml"
 TOKEN_VARIABLE = "CYCLEWRIGHT_TOKEN"  # noqa: S105 - The name of a variable, not a secret.
+CHAIN_KEY_VARIABLE = "CYCLEWRIGHT_CHAIN_KEY"  # Shared by servers that believe each other's chain headers.
 TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
 KEY_FILE = "status.key"
 JOURNAL_FOLDER = "journal"
@@ -55,6 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     answer_timeout: str = "10 seconds"  # For a caller to take more of his answer; with the grace, below 30 seconds.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
     quota: Quota = Quota()
+    alerts: Alerts = Alerts()  # Where incidents are told, for cycles that say nothing of their own.
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property
@@ -136,3 +139,8 @@ def secret_file(path: Path) -> str:
 def admin_token(data: Path) -> str:
     """The token of the API: from the environment, else from its file beside the journal."""
     return os.environ.get(TOKEN_VARIABLE) or secret_file(data / TOKEN_FILE)
+
+
+def chain_key() -> str:
+    """The key of chain headers that servers of one operator share; "" when this one keeps to itself."""
+    return os.environ.get(CHAIN_KEY_VARIABLE, "")

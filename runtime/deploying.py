@@ -62,7 +62,8 @@ async def deploy(
         except KeyError:
             known, before = {}, ""
         digest = version_name(packed)
-        given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known, chance)})
+        names = {**known, **identifiers(definition, known, chance)}
+        given = Deploy(name, engine.clock(), packed, digest, names, engine.settings.alerts)
         await engine.order(given).decided()
         (done.unchanged if digest == before else done.changed if before else done.new).append(name)
         if not before:

@@ -7,6 +7,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,16 +19,12 @@ from protocol.cycle import decide
 from protocol.definition import Connector
 from protocol.events import (
     AnyEvent,
-    CallIntended,
     WriterStarted,
     decode_events,
     encode_event,
 )
 from protocol.evolve import evolve
 from protocol.inputs import (
-    CallAnswer,
-    CallEnded,
-    CallFailure,
     Continue,
     Deliver,
     Duplicate,
@@ -42,17 +39,20 @@ from protocol.inputs import (
 from protocol.outbox import (
     AnswerLink,
     ArmTimer,
+    CloseGate,
     Effect,
     PerformCall,
     RearmTimers,
     Report,
+    SendAlert,
     SendReply,
     awaits_reply,
     outbox,
 )
-from protocol.program import CallPlan
 from protocol.state import HitRow, TransactionRow, transaction_name
 from protocol.verdicts import first_verdict, verdict_reply
+from runtime.alerting import Alerting
+from runtime.calling import Calling, connector_of
 from runtime.checkpoints import Checkpoints
 from runtime.clock import Clock
 from runtime.committer import BATCH_BYTES_MAX, Appender, Committer
@@ -63,6 +63,7 @@ from runtime.metering import Meter
 from runtime.network import Network
 from runtime.outbound import Outbound
 from runtime.scripts import Scripts
+from runtime.secrets import Secrets
 from runtime.store import StoredState
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
@@ -93,10 +94,15 @@ class Engine:
         self.scripts = Scripts(Path())
         self.outbound: Network = Outbound()
         self.next_seq = 0
-        self.connections: Callable[[str, str], Connector] = self._connector
+        self.connections: Callable[[str, str], Connector] = partial(connector_of, self)
         self.public_url = ""
         self.sign: Callable[[int], str] = lambda hit: ""  # noqa: ARG005 - Replaced by the door, which has the key.
-        self._links = Links(self)
+        self.chain_key = b""  # Signs the chain headers of calls.
+        self.own_urls: frozenset[str] = frozenset()  # What comes before the identifier in URLs of own webhooks.
+        self.calling = Calling(self)
+        self.links = Links(self)
+        self.alerting = Alerting(self)
+        self.secrets = Secrets(self)
         self.journal = log_
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
@@ -184,17 +190,20 @@ class Engine:
         hits: dict[str, list[int]] = {}
         for hit in database.rows(TABLES[HitRow], "waiting = 1 ORDER BY id"):
             hits.setdefault(hit.cycle, []).append(hit.id)
-        transactions: dict[str, list[int]] = {}
+        transactions: dict[str, list[TransactionRow]] = {}
         for row in database.rows(TABLES[TransactionRow], "active = 1 ORDER BY id"):
-            transactions.setdefault(row.cycle, []).append(row.id)
+            transactions.setdefault(row.cycle, []).append(row)
         for cycle in self.state.cycles():
             name, at = cycle.name, self.clock()
             if cycle.status == "running" and self.state.find("collected", (name,), 1):
                 self.post(Deliver(name, at))
             if name in hits:
                 self.post(Recover(name, at, tuple(hits[name]), ()))
-            for transaction in transactions.get(name, ()):
-                self.post(Recover(name, at, (), (transaction,)))
+            self.calling.recover(cycle, transactions.get(name, []))
+            if cycle.alert is not None:
+                self.spawn(self.alerting.send, name, cycle.alert.incidents)
+            for row in transactions.get(name, ()):
+                self.post(Recover(name, at, (), (row.id,)))
 
     async def _turns(self) -> None:
         while True:
@@ -275,15 +284,19 @@ class Engine:
             case SendReply(hit=hit, reply=reply):
                 for waiter in self._waiters.pop(hit, ()):
                     waiter.answer(reply)
-            case PerformCall(call=call, number=number, depth=depth, data=data):
+            case PerformCall(call=call, number=number, data=data):
                 if call.link is None:
-                    self.spawn(self._call, call, number, data)
+                    self.spawn(self.calling.perform, call, number, data)
                 else:
-                    self._links.hand_over(call, number, depth, call.link)
+                    self.links.hand_over(call, number, call.link)
             case AnswerLink(ended=ended):
                 self.post(ended)
             case ArmTimer(due=due):
                 self.timers.arm(due)
+            case CloseGate(cycle=cycle, remote=remote, until=until):
+                self.calling.close(cycle, remote, until)
+            case SendAlert(cycle=cycle, incidents=incidents):
+                self.spawn(self.alerting.send, cycle, incidents)
             case RearmTimers():
                 self.timers.rearm()
             case Report(incident=incident):
@@ -302,20 +315,6 @@ class Engine:
         """Start a task that ends with the engine."""
         assert self._nursery is not None, "effects are released by a running engine"
         self._nursery.start_soon(task, *arguments)
-
-    def _connector(self, cycle: str, name: str) -> Connector:
-        program = self.state.program(self.state.cycle(cycle).definition_hash)
-        return program.definition.connectors.get(name, Connector())
-
-    async def _call(self, call: CallIntended, number: int, data: dict[str, Any] | None) -> None:
-        outcome = await (self._perform(call) if data is None else self.scripts.perform(call, data))
-        self.post(CallEnded(call.cycle, self.clock(), call.transaction, call.step, number, call.attempt, outcome))
-
-    async def _perform(self, call: CallIntended) -> CallAnswer | CallFailure:
-        plan = self.state.program(self.state.transaction(call.transaction).definition_hash).plans[call.step]
-        safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
-        connector = self.connections(call.cycle, call.request.connector)
-        return await self.outbound.perform(call, connector, safe_to_repeat=safe)
 
     # ------------------------------------------------------------------ answers and looks
 

@@ -28,7 +28,7 @@ from protocol.program import SCRIPT_NS
 from runtime.blocking import Blocking, in_thread
 
 THREADS_MAX = 8  # Functions that are not async, at once: they share one interpreter, so more would only wait.
-SAID_MAX = 300  # Characters of what an exception says.
+SAID_MAX = 4096  # Characters of what an exception says; secrets are masked, and it is cut further, by who records it.
 ASKED_MAX = 256  # Requests that wait for a `before_webhook`: each holds its body, and its caller waits.
 
 Heeded = TypeVar("Heeded")

@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from protocol.events_redrive import RedriveAction
 from protocol.fields import Fault
+from protocol.incidents import Kind, Level
 from protocol.loading import CheckFault
 from protocol.state import CycleStatus, HitStatus, ReplyFate, TransactionStatus
 from runtime.store.search import ID_MAX
@@ -123,9 +124,10 @@ class Incident(_Shape):
 
     time: str
     step: str
-    kind: str
+    kind: Kind
     message: str
-    level: str
+    level: Level
+    detail: dict[str, Any]
 
 
 class ListedIncident(Incident):
@@ -140,6 +142,8 @@ class Transaction(Summary):
     """Everything known of a transaction; sensitive fields are masked."""
 
     step: str
+    chain: str
+    depth: int
     hash: str
     hold_until: str | None
     timers: list[Timer]
@@ -168,6 +172,14 @@ class Counts(_Shape):
     parked: int
 
 
+class CycleAlerts(_Shape):
+    """From which level on incidents of a cycle are told, how many wait for that, and how many are on their way."""
+
+    level: str
+    waiting: int
+    sending: int
+
+
 class Cycle(_Shape):
     """A cycle: its version, status, counts and webhook URLs by step."""
 
@@ -176,6 +188,7 @@ class Cycle(_Shape):
     once: Literal["waiting", "running"] | None
     hash: str
     counts: Counts
+    alerts: CycleAlerts | None
     webhooks: dict[str, str]
     last_success: dict[str, str]
 

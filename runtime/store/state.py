@@ -16,6 +16,7 @@ from protocol.state import (
     CycleRow,
     DefinitionRow,
     HitRow,
+    IncidentRow,
     IndexName,
     Row,
     TransactionRow,
@@ -90,6 +91,10 @@ class StoredState:
 
     def hit(self, hit: int) -> HitRow:
         row: HitRow = self._load(HitRow, hit)
+        return row
+
+    def incident(self, incident: int) -> IncidentRow:
+        row: IncidentRow = self._load(IncidentRow, incident)
         return row
 
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:

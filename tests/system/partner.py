@@ -22,6 +22,7 @@ class Partner(Background):
     def __init__(self) -> None:
         self.effects: Counter[str] = Counter()
         self.bodies: list[Any] = []
+        self.heard: list[dict[str, str]] = []  # The headers of each request, names in lower case.
         self.callback = ""
         self.status = 200
         self._gate = (threading.Semaphore(0), threading.Event())
@@ -32,6 +33,7 @@ class Partner(Background):
         class Handler(Answering):
             def do_POST(self) -> None:  # noqa: N802 - The name by which the base class finds it.
                 body = json.loads(self.body() or b"null")
+                partner.heard.append({name.lower(): value for name, value in self.headers.items()})
                 key = self.headers.get("idempotency-key", "")
                 packed = json.dumps(partner.handle(self.path, body, key)).encode()
                 first = self.path == "/second" and partner.effects[key] == 1
