@@ -9,6 +9,7 @@
 """
 
 from protocol.aiming import aim
+from protocol.alerts import alert_done, set_alerts, tell_next
 from protocol.events import (
     CallSettled,
     CycleDeployed,
@@ -27,7 +28,9 @@ from protocol.failures import fail, keep
 from protocol.fold_retention import is_gone
 from protocol.inputs import (
     Aim,
+    AlertDone,
     CallEnded,
+    CallLeaves,
     Continue,
     Deliver,
     Deploy,
@@ -49,7 +52,7 @@ from protocol.inputs import (
     Verdict,
 )
 from protocol.matching import forms_after
-from protocol.outcomes import call_unknown, resend
+from protocol.outcomes import call_leaves, call_unknown, resend
 from protocol.program import GatherPlan
 from protocol.redrive import decide_redrive, fix_order
 from protocol.replies import answer_at_end
@@ -76,6 +79,7 @@ def decide(state: State, given: Input, seq: int, numbering: Numbering | None = N
     verdict = _decide(turn, given)
     _gather(turn)
     _finish_when_drained(turn)
+    tell_next(turn)
     return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
 
 
@@ -87,6 +91,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             return decide_hit(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
+        case CallLeaves():
+            call_leaves(turn, turn.state.transaction(given.transaction), given)
         case HoldDue():
             _hold_due(turn, turn.state.transaction(given.transaction))
         case ParkDue():
@@ -109,6 +115,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case AlertDone():
+            alert_done(turn, given)
         case Aim():
             return aim(turn, given)
         case OrderRedrive():
@@ -151,6 +159,7 @@ def _deploy(turn: Turn, given: Deploy) -> Receipt:
     if current is None or current.definition_hash != given.hash or current.identifiers != given.identifiers:
         forms = {} if current is None else forms_after(turn.state, current, given)
         turn.emit(CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers, forms))
+    set_alerts(turn, given)
     return Receipt(turn.state.cycle(given.cycle).status)
 
 

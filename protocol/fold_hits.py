@@ -33,6 +33,8 @@ def hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
         event.origin,
         fate="waiting" if event.wants_reply else "none",
         answer_by=event.answer_by,
+        chain=event.chain,
+        sampled=event.sampled,
     )
     state.save(row)
     count_task(state, event, event.step)
@@ -128,7 +130,7 @@ def hit_expired(state: State, event: e.HitExpired, _seq: int) -> None:
 
 def end_hit(state: State, row: TransactionRow) -> None:
     """The pass is over: its hit gives up what only a running pass needs, when no other shares it."""
-    hit = hit_of(state, row)
+    hit = pass_hit(state, row)
     if hit is None:
         return
     if hit.branches:
@@ -141,7 +143,7 @@ def end_hit(state: State, row: TransactionRow) -> None:
 
 
 def hit_of(state: State, row: TransactionRow) -> HitRow | None:
-    """The hit that began the latest pass; None when none did, or when retention removed it.
+    """The latest hit of a transaction; None when there never was one, or when retention removed it.
 
     A part of a split shares the hit of its parent, which may be long over while the part still holds.
     """
@@ -151,6 +153,11 @@ def hit_of(state: State, row: TransactionRow) -> HitRow | None:
         if row.hit <= state.cycle(row.cycle).removed:
             return None
         raise
+
+
+def pass_hit(state: State, row: TransactionRow) -> HitRow | None:
+    """The hit that the latest pass runs, or ran; None too when that pass began with an expired hold, which none did."""
+    return None if row.alone else hit_of(state, row)
 
 
 def reply_built(state: State, event: e.ReplyBuilt, _seq: int) -> None:

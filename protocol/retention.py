@@ -16,19 +16,31 @@ from protocol.ages import Ages
 from protocol.events_retention import BodiesPurged, RetentionApplied
 from protocol.failures import fail
 from protocol.fold_retention import is_gone
-from protocol.inputs import CallEnded, Continue, HoldDue, Input, ParkDue, Receipt, ReplySettled, Retain, Settle
+from protocol.incidents import Kind
+from protocol.inputs import (
+    CallEnded,
+    CallLeaves,
+    Continue,
+    HoldDue,
+    Input,
+    ParkDue,
+    Receipt,
+    ReplySettled,
+    Retain,
+    Settle,
+)
 from protocol.state import HitRow, IncidentRow, State, TransactionRow
 from protocol.transaction import run
 from protocol.turn import Turn
 
-EXPIRED = "retention_expired"
+EXPIRED: Kind = "retention_expired"
 _Found = TypeVar("_Found", TransactionRow, HitRow, IncidentRow)
 
 
 def about_gone(state: State, given: Input) -> bool:
     """Whether an input is about a row that retention removed."""
     match given:
-        case CallEnded() | HoldDue() | Continue() | Settle():
+        case CallEnded() | CallLeaves() | HoldDue() | Continue() | Settle():
             return is_gone(state, given.cycle, transaction=given.transaction)
         case ParkDue() | ReplySettled():
             return is_gone(state, given.cycle, hit=given.hit)

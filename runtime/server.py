@@ -14,13 +14,14 @@ from pathlib import Path
 
 import structlog
 import trio
+from httpx import URL
 from msgspec import ValidationError
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog, LogReader
 from protocol.definition import Definition
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
-from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
+from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, chain_key, secret_file
 from runtime.deploying import deploy, load_scripts, reload, reload_logged
 from runtime.door import Door, Listener
 from runtime.egress import own_address
@@ -95,7 +96,7 @@ async def serve(
     _lift_file_limit()
     data = Path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
-    door = Door(settings, admin_token(data), secret_file(data / KEY_FILE))
+    door = Door(settings, admin_token(data), secret_file(data / KEY_FILE), chain_key())
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
@@ -162,6 +163,8 @@ async def _work(
         if faults:
             raise ProjectError("; ".join(map(str, faults)))
         engine.public_url = settings.public_url.rstrip("/") or bound
+        engine.own_urls = frozenset(str(URL(f"{base}/webhook/")) for base in (engine.public_url, bound))
+        engine.chain_key = door.chain_key
         try:
             await trio.to_thread.run_sync(engine.replay_tail, folded)
         except ValidationError as fault:

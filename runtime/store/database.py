@@ -18,7 +18,7 @@ from protocol.state import CycleRow, DefinitionRow, Row
 from runtime.store.look import Entry, Look, StoreError
 from runtime.store.rows import TABLES, encode
 
-SCHEMA_VERSION = 4  # Of the tables and rows; another version's file is rebuilt from the journal.
+SCHEMA_VERSION = 5  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
 

@@ -12,12 +12,14 @@ from itertools import islice
 from msgspec import Struct
 
 from protocol import events as e
+from protocol.events_leaving import CallLeft
 from protocol.events_redrive import HitRedriven, RedriveAction, RedriveOrdered, TransactionResumed
 from protocol.evolve import evolve
 from protocol.inputs import (
     Aim,
     CallAnswer,
     CallFailure,
+    CallLeaves,
     Deploy,
     HoldDue,
     Input,
@@ -214,6 +216,11 @@ class Record:
                 return Settle(cycle, at, event.transaction, event.action)
             case e.HitMatched(cycle=cycle, at=at, hit=hit, transaction=transaction) if self._is_aimed(event):
                 return Aim(cycle, at, hit, transaction)
+            case CallLeft(cycle=cycle, at=at):
+                row = self.state.transaction(event.transaction)
+                return CallLeaves(cycle, at, row.id, event.step, row.number, event.attempt)
+            case e.CallIntended(cycle=cycle, at=at) if self._had_not_left(event):
+                return Recover(cycle, at, (), (event.transaction,))
             case e.CallUnknown(cycle=cycle, at=at):
                 return Recover(cycle, at, (), (event.transaction,))
             case e.ReplySent(cycle=cycle, at=at):
@@ -228,6 +235,11 @@ class Record:
     def _is_ordered_again(self, hit: int) -> bool:
         """Whether a kept request is taken by an order to run once that did not have to be recorded a second time."""
         return self.state.hit(hit).status == "collected" and not isinstance(self._before, e.CycleOnce)
+
+    def _had_not_left(self, event: e.CallIntended) -> bool:
+        """Whether a call is made again that waited for its place when the process died."""
+        call = self.state.transaction(event.transaction).call
+        return call is not None and not call.left and event.attempt > 1
 
     def _is_aimed(self, event: e.HitMatched) -> bool:
         """Whether a person gave a parked hit its place, as against a transaction that came to its step."""

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from protocol import events as e
-from protocol.admission import Incoming, admit
+from protocol.admission import Incoming, admit, handed_over
+from protocol.chain import Chain
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Refused, Resumed, Verdict
 from protocol.outbox import awaits_reply
 from protocol.program import WebhookPlan
@@ -52,12 +53,17 @@ class Requests:
     def came(self, given: Came) -> None:
         """A request of the record."""
         event = given.event
-        if event.origin is not None:
+        if event.origin is not None and self._is_linked(event.origin):
             parent = event.origin.transaction
             self._numbers.setdefault(parent, deque()).append((event.origin.step, given.hit))
             self._shadow.touch("transaction", parent)
         else:
             self._request(given.hit, event.cycle, event.step, _incoming(event, event.at))
+
+    def _is_linked(self, origin: e.Origin) -> bool:
+        """Whether the draft hands a request over by itself: not an alert, nor what found its webhook by a URL."""
+        row = self._shadow.row(self._shadow.recorded, origin.transaction) if origin.number else None
+        return row is not None and (row.call is None or row.call.link is not None)
 
     def came_again(self, given: CameAgain) -> None:
         """A repeat of the record is one in the draft too, unless that remembers deliveries otherwise."""
@@ -65,6 +71,8 @@ class Requests:
         before = self._shadow.recorded.hit(given.hit)
         if before.origin is not None:
             parent = before.origin.transaction
+            if not self._is_linked(before.origin):
+                return
             self._numbers.setdefault(parent, deque()).append((before.origin.step, self._shadow.names.next_free()))
             self._shadow.touch("transaction", parent)
             return
@@ -153,22 +161,8 @@ class Requests:
         """Hand a request to another cycle; its answer, unless that is built later."""
         assert call.link is not None, "only links are handed over"
         cycle, step = call.link
-        request = call.request
-        said = self._request(
-            number,
-            cycle,
-            step,
-            Incoming(
-                method=request.method,
-                headers={**request.headers, "content-type": request.content_type},
-                query={},
-                body=request.body,
-                at=self._shadow.at,
-                origin=e.Origin(row.cycle, row.id, call.step, row.number),
-                depth=row.depth + 1,
-                delivery=call.idempotency_key,
-            ),
-        )
+        request = handed_over(row, call.step, call.request, call.idempotency_key, self._shadow.at)
+        said = self._request(number, cycle, step, request)
         if isinstance(said, Reply):
             return CallAnswer(said.status, said.headers, said.body)
         state, child = self._shadow.state, 0
@@ -194,7 +188,17 @@ class Requests:
 
 def _incoming(event: e.HitAccepted, at: int) -> Incoming:
     headers = {"content-type": event.content_type, **event.headers} if event.content_type else event.headers
-    return Incoming(method=event.method, headers=headers, query=event.query, body=event.body, at=at, depth=event.depth)
+    return Incoming(
+        method=event.method,
+        headers=headers,
+        query=event.query,
+        body=event.body,
+        at=at,
+        origin=event.origin,
+        depth=event.depth,
+        chain=Chain(event.chain, event.signed, event.sampled),
+        delivery="" if event.origin is None else event.delivery,
+    )
 
 
 def _webhook(state: StoredState, cycle: str, step: str) -> WebhookPlan | None:

@@ -14,6 +14,7 @@ from protocol.inputs import (
     CallAnswer,
     CallEnded,
     CallFailure,
+    CallLeaves,
     Deploy,
     Hit,
     HoldDue,
@@ -165,6 +166,12 @@ class Story:
         assert row.call is not None, "a call is open"
         self.put(CallEnded(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt, outcome))
 
+    def leave(self) -> None:
+        """Every announced call has its place, and leaves."""
+        for row in list(self.state.transactions.values()):
+            if row.call is not None and not row.call.left:
+                self.put(CallLeaves(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt))
+
     def later(self, seconds: float) -> None:
         """Let time go by, and fire what is due then."""
         self.at += int(seconds * SECOND)
@@ -231,8 +238,14 @@ class Story:
         """Where the answer to a linked call goes."""
         return Origin(call.cycle, call.transaction, call.step, self.state.transaction(call.transaction).number)
 
-    def restart(self) -> None:
-        """The process dies and comes back: everything is folded from the journal's bytes again."""
+    def restart(self, *, queued: bool = False) -> None:
+        """The process dies and comes back: everything is folded from the journal's bytes again.
+
+        Args:
+            queued: whether announced calls still waited for their place; by default they had left.
+        """
+        if not queued:
+            self.leave()
         before = digest(self.state)
         self.state = self.replayed()
         assert digest(self.state) == before, "replay gives the live state"

@@ -10,9 +10,11 @@ from protocol.ages import Ages
 from protocol.events_redrive import RedriveAction
 from protocol.inputs import (
     Aim,
+    AlertDone,
     CallAnswer,
     CallEnded,
     CallFailure,
+    CallLeaves,
     Continue,
     Deliver,
     Deploy,
@@ -69,9 +71,16 @@ def stopped() -> Story:
     return story
 
 
-def unknown() -> Story:
+def announced() -> Story:
+    """A call that is not safe to repeat, and has not left yet."""
     story = Story(UNSAFE)
     story.hit("placed", {"order": "A1"}, headers={"idempotency-key": "k1"})
+    return story
+
+
+def unknown() -> Story:
+    story = announced()
+    story.leave()
     story.restart()
     return story
 
@@ -121,6 +130,7 @@ STATES: dict[str, Callable[[], Story]] = {
     "failed": failed,
     "stopped": stopped,
     "unknown": unknown,
+    "announced": announced,
     "halted": halted,
     "stopping": stopping,
     "waiting": waiting,
@@ -197,6 +207,8 @@ INPUTS: dict[str, Callable[[Story], Input]] = {
     "start": lambda story: Start("orders", story.at),
     "stop": lambda story: Stop("orders", story.at, "stop"),
     "finish": lambda story: Stop("orders", story.at, "finish"),
+    "call leaves": lambda story: CallLeaves("orders", story.at, story.only().id, "book", story.only().number, 1),
+    "alert done": lambda story: AlertDone("orders", story.at, 1, "no answer"),
     "run once": lambda story: RunOnce("orders", story.at),
     "order": lambda story: OrderRedrive("", story.at, "o1", "", "resume", "d", (story.only().id,)),
     "resume": lambda story: redriven(story, "resume", story.only().id),
@@ -233,6 +245,8 @@ running   deploy_new    running   CycleDeployed
 running   start         running
 running   stop          stopped   TransactionStopped CycleStopped
 running   finish        running   CycleStopping
+running   alert_done    running
+running   call_leaves   running
 running   run_once      running
 running   order         running   RedriveOrdered
 running   resume        running
@@ -267,6 +281,8 @@ held      deploy_new    held      CycleDeployed
 held      start         held
 held      stop          held      CycleStopped
 held      finish        held      CycleStopping CycleStopped
+held      alert_done    held
+held      call_leaves   held
 held      run_once      held
 held      order         held      RedriveOrdered
 held      resume        held
@@ -303,6 +319,8 @@ queued    deploy_new    running   CycleDeployed
 queued    start         running
 queued    stop          stopped   TransactionStopped HitParked CycleStopped
 queued    finish        running   CycleStopping
+queued    alert_done    running
+queued    call_leaves   running
 queued    run_once      running
 queued    order         running   RedriveOrdered
 queued    resume        running
@@ -337,6 +355,8 @@ completed deploy_new    completed CycleDeployed
 completed start         completed
 completed stop          completed CycleStopped
 completed finish        completed CycleStopping CycleStopped
+completed alert_done    completed
+completed call_leaves   completed
 completed run_once      completed
 completed order         completed RedriveOrdered
 completed resume        completed
@@ -371,6 +391,8 @@ failed    deploy_new    failed    CycleDeployed
 failed    start         failed
 failed    stop          failed    CycleStopped
 failed    finish        failed    CycleStopping CycleStopped
+failed    alert_done    failed
+failed    call_leaves   failed
 failed    run_once      failed
 failed    order         failed    RedriveOrdered
 failed    resume        failed    HitAccepted HitRedriven TransactionResumed CallIntended
@@ -405,6 +427,8 @@ stopped   deploy_new    stopped   CycleDeployed
 stopped   start         stopped   CycleStarted
 stopped   stop          stopped
 stopped   finish        stopped
+stopped   alert_done    stopped
+stopped   call_leaves   stopped
 stopped   run_once      stopped   CycleOnce
 stopped   order         stopped   RedriveOrdered
 stopped   resume        stopped
@@ -439,6 +463,44 @@ unknown   deploy_new    held      CycleDeployed
 unknown   start         held
 unknown   stop          held      CycleStopped
 unknown   finish        held      CycleStopping CycleStopped
+unknown   alert_done    held
+unknown   call_leaves   held
+announced answer        held      CallAnswered StepCompleted TransactionHeld
+announced bad_answer    failed    CallAnswered IncidentRaised TransactionFailed
+announced failure       failed    CallFailed IncidentRaised TransactionFailed
+announced other_attempt running
+announced other_pass    running
+announced other_step    running
+announced hold_due      running
+announced hold_early    running
+announced park_due      running
+announced continue      running
+announced deliver       running
+announced recover       running   CallIntended
+announced reply_sent    running
+announced resend        running
+announced done          running
+announced fail          running
+announced trigger       running   HitAccepted TransactionStarted PassStarted StepCompleted CallIntended
+announced repeat        running   HitDuplicated
+announced other_body    running
+announced callback      running   HitAccepted HitParked
+announced stray         running   HitAccepted HitParked
+announced deploy_same   running
+announced deploy_new    running   CycleDeployed
+announced start         running
+announced stop          stopped   TransactionStopped CycleStopped
+announced finish        running   CycleStopping
+announced retain        running
+announced purge         running
+announced alert_done    running
+announced call_leaves   running   CallLeft
+announced run_once      running
+announced order         running   RedriveOrdered
+announced resume        running
+announced rerun         running
+announced redeliver     running
+announced aim           running
 unknown   run_once      held
 unknown   order         held      RedriveOrdered
 unknown   resume        held
@@ -473,6 +535,8 @@ halted    deploy_new    held      CycleDeployed
 halted    start         held      CycleStarted
 halted    stop          held
 halted    finish        held
+halted    alert_done    held
+halted    call_leaves   held
 halted    run_once      held      CycleOnce
 halted    order         held      RedriveOrdered
 halted    resume        held
@@ -507,6 +571,8 @@ stopping  deploy_new    running   CycleDeployed
 stopping  start         running   CycleStarted
 stopping  stop          stopped   TransactionStopped CycleStopped
 stopping  finish        running
+stopping  alert_done    running
+stopping  call_leaves   running
 stopping  run_once      running
 waiting   answer        held
 waiting   bad_answer    held
@@ -542,6 +608,8 @@ waiting   rerun         held
 waiting   redeliver     held
 waiting   retain        failed    IncidentRaised TransactionFailed
 waiting   purge         held
+waiting   alert_done    held
+waiting   call_leaves   held
 once      answer        held      CallAnswered StepCompleted TransactionHeld CycleStopped
 once      bad_answer    failed    CallAnswered IncidentRaised TransactionFailed CycleStopped
 once      failure       failed    CallFailed IncidentRaised TransactionFailed CycleStopped
@@ -576,6 +644,8 @@ once      rerun         running
 once      redeliver     running
 once      retain        running
 once      purge         running
+once      alert_done    running
+once      call_leaves   running
 stopping  order         running   RedriveOrdered
 stopping  resume        running
 stopping  rerun         running

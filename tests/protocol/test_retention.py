@@ -420,7 +420,7 @@ def test_an_incident_about_what_was_removed_is_kept_as_one_about_nothing() -> No
     one = story.only().id
     story.later(DAY)
     story.retain(completed=1, failed=1)
-    evolve(story.state, e.IncidentRaised("orders", story.at, one, "book", "x", "y", "info"), 900)
+    evolve(story.state, e.IncidentRaised("orders", story.at, one, "book", "filtered", "y", "info"), 900)
     assert list(story.state.incidents) == [900]
 
 

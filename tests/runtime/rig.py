@@ -10,6 +10,7 @@ import trio
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.admission import Incoming, admit
+from protocol.chain import read_chain
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure, Hit
@@ -70,12 +71,15 @@ class Rig:
     def hit(self, cycle: str, step: str, body: Any, **headers: str) -> Ticket:
         """A request that is admitted; its ticket tells what becomes of it."""
         program = self.engine.state.program(self.engine.state.cycle(cycle).definition_hash)
+        chain, depth = read_chain(headers, self.engine.chain_key)
         request = Incoming(
             method="POST",
             headers={"content-type": "application/json", **headers},
             query={},
             body=body if isinstance(body, bytes) else msgspec.json.encode(body),
             at=self.engine.clock(),
+            depth=depth,
+            chain=chain,
         )
         admitted = admit(program, step, request)
         assert isinstance(admitted, Hit), admitted
@@ -90,8 +94,24 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(folder: Path, *files: str, remote: Remote = unreachable, **settings: Any) -> AsyncGenerator[Rig]:
-    """An engine over the journal and store of a folder, which it continues; time is Trio's."""
+async def running(
+    folder: Path,
+    *files: str,
+    remote: Remote = unreachable,
+    start: int = NOON,
+    prepare: Callable[[Engine], None] = lambda _: None,
+    **settings: Any,
+) -> AsyncGenerator[Rig]:
+    """An engine over the journal and store of a folder, which it continues.
+
+    Args:
+        folder: where they are.
+        files: the cycles.
+        remote: answers calls.
+        start: when Trio's time begins, which is the engine's.
+        prepare: gets the engine before it runs.
+        settings: of the server.
+    """
     definitions, faults = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(files)])
     assert not faults, [str(fault) for fault in faults]
     said = Settings(**settings)
@@ -100,9 +120,10 @@ async def running(folder: Path, *files: str, remote: Remote = unreachable, **set
     database = open_store(folder / "store.sqlite", log)
     try:
         appender = InlineAppender(ownership)
-        clock = trio_clock(NOON)
+        clock = trio_clock(start)
         engine = Engine(log, appender, StoredState(database), said, clock, ownership.epoch)
         engine.outbound = Wire(remote)
+        prepare(engine)
         engine.replay_tail()
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)

@@ -91,7 +91,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 
 def test_a_row_that_was_dropped_is_gone_whether_the_file_had_it_or_not(state: State) -> None:
     """Retention's drop: for good, before the checkpoint that tells the file and after it, and only that row."""
-    rows = [IncidentRow(one, "c", 1, 0, "s", "kind", "message", "info") for one in (1, 2, 3)]
+    rows = [IncidentRow(one, "c", 1, 0, "s", "filtered", "message", "info") for one in (1, 2, 3)]
     for row in rows:
         state.save(row)
     state.drop(IncidentRow, 1)
@@ -110,7 +110,7 @@ def test_a_row_dropped_while_a_checkpoint_with_it_is_written_stays_gone(tmp_path
     """The file gets it, a moment after it was dropped; nobody finds it there, and the next checkpoint removes it."""
     database = Database(tmp_path / "store.sqlite")
     stored = StoredState(database)
-    stored.save(IncidentRow(1, "c", 1, 0, "s", "kind", "message", "info"))
+    stored.save(IncidentRow(1, "c", 1, 0, "s", "filtered", "message", "info"))
     taken = stored.checkpoint(1)
     stored.drop(IncidentRow, 1)
     taken.write(database)
