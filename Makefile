@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := protocol journal runtime tests bench examples
 
-.PHONY: serve test check bench fmt
+SEEDS ?= 2000
+
+.PHONY: serve test check bench simulate fmt
 
 # Done again only when the dependencies may have changed.
 $(READY): pyproject.toml
@@ -31,6 +33,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bench
+
+# The whole runtime under faults, from seeds: minutes, and not part of `check`, which runs a slice of it.
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 fmt: $(READY)
 	$(BIN)/ruff format $(CODE)

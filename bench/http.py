@@ -44,23 +44,7 @@ steps:
     fields: {job: {type: integer, required: true}}
     match: {job: asked.job}
 """
-BARE = """
-from functools import partial
-import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-from quart import request
-from quart_trio import QuartTrio
-app = QuartTrio("bare")
-@app.post("/webhook/<name>")
-async def hook(name):
-    await request.get_data()
-    return {"status": "accepted"}, 202
-config = Config()
-config.bind = ["127.0.0.1:%d"]
-config.accesslog = config.errorlog = None
-trio.run(partial(serve, app, config))
-"""
+BARE = Path(__file__).parent / "peers" / "bare.py"
 
 
 class _Answers:
@@ -145,7 +129,7 @@ def resident_mib(process: subprocess.Popen[bytes]) -> float:
 
 def run(holds: int = 100_000) -> None:
     """Every question of this file."""
-    process, _ = start(["-c", BARE % PORT], "/webhook/x")
+    process, _ = start([str(BARE), str(PORT)], "/webhook/x")
     bare, _ = load("x", BODY, 64)
     row("bare Quart-Trio, 202, 64 connections", f"{len(bare) / SECONDS:,.0f}/s", *percentiles(bare))
     process.kill()

@@ -35,7 +35,7 @@ from journal.log import (
     SegmentInfo,
 )
 from journal.reader import LocalReader
-from journal.snapshot import Snapshot, schema_digest
+from journal.snapshot import Snapshot, SnapshotInfo, schema_digest
 from journal.storage import RealStorage, Storage
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "RecoveryReport",
     "SegmentInfo",
     "Snapshot",
+    "SnapshotInfo",
     "Storage",
     "TooLarge",
     "Unknown",

@@ -67,6 +67,7 @@ class Appender:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # Held while anything is written, but for the spare.
         self._upkeep_lock = threading.Lock()
+        self._aside_lock = threading.Lock()
         self._epoch = shelf.manifest.epoch
         self._closed = False
         self._doing = ""  # What is being written; still set means that it was interrupted.
@@ -156,7 +157,7 @@ class Appender:
         Raises:
             JournalFailed: the last frame could not be written; everything acknowledged is durable anyway.
         """
-        with self._upkeep_lock, self._lock:
+        with self._upkeep_lock, self._aside_lock, self._lock:
             if self._closed:
                 return
             try:
@@ -226,12 +227,16 @@ class Appender:
             self._check_usable()
 
     @contextmanager
-    def guard(self, doing: str) -> Generator[None]:
-        """Write something beside the segments, a full disk being no failure."""
-        with self._lock:
-            self._check_usable()
-            with self._writing(doing, may_be_full=True):
+    def aside(self, doing: str) -> Generator[None]:
+        """Write a file of its own beside the segments, while commits go on; a full disk is no failure."""
+        with self._aside_lock:
+            self.check_usable()
+            try:
                 yield
+            except OSError as error:
+                if error.errno in FULL_ERRNOS:
+                    raise _full(doing, error) from error
+                self._fail(doing, error)
 
     def _visible(self) -> Published:
         segments = self._shelf.manifest.segments

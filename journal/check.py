@@ -19,6 +19,7 @@ from journal.errors import JournalDamaged, JournalUnreadable
 from journal.examine import find_header
 from journal.files import check_names, check_snapshots, open_segment, read_footer
 from journal.frame import DATA, HEADER_BYTES, FrameHeader, align_up
+from journal.manifest import NAME as MANIFEST_NAME
 from journal.manifest import Manifest, load_manifest
 from journal.recovery import check_verdict, examine_active
 from journal.segment import DIGEST_BYTES, Footer, SegmentHeader, SegmentRecord, Tally
@@ -101,8 +102,10 @@ class _Checker:
                 self._try(partial(self._segment, manifest, record))
         self._try(lambda: check_snapshots(names, self._next_seq))
         snapshots = SnapshotShelf(self._storage, self._folder, manifest.journal_id)
-        for seq in snapshots.seqs():
-            self._try(partial(snapshots.read, seq))
+        whole = [seq for seq in snapshots.seqs() if self._try(partial(snapshots.check, seq)) is not None]
+        if manifest.floor_seq and max(whole, default=-1) < manifest.floor_seq - 1:
+            rule = f"a whole snapshot has what retention dropped, up to {manifest.floor_seq - 1}; there is none"
+            self._fault(MANIFEST_NAME, 0, rule)
         return self._report(len(manifest.segments))
 
     def _report(self, segments: int) -> VerifyReport:

@@ -9,7 +9,7 @@ of the write, some 0.1 ms; a local file system offers no write that could be fen
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self, final
 
@@ -25,7 +25,7 @@ from journal.reader import LocalReader, check_partition, read_frames
 from journal.recovery import Progress, recover
 from journal.salvage import salvage_folder
 from journal.shelf import Shelf
-from journal.snapshot import Snapshot, SnapshotShelf
+from journal.snapshot import Snapshot, SnapshotInfo, SnapshotShelf
 from journal.storage import FULL_ERRNOS, RealStorage, Storage, read_fully
 from journal.writer import Writer
 
@@ -202,12 +202,12 @@ class LocalLog:
         except JournalFull:
             return False
 
-    def save_snapshot(self, partition: str, seq: int, state: bytes, *, schema: str) -> None:
-        """See `Log.save_snapshot`."""
+    def save_snapshot(self, partition: str, seq: int, state: bytes | Iterable[bytes], *, schema: str) -> None:
+        """See `Log.save_snapshot`; commits of other threads go on meanwhile."""
         check_partition(partition)
         if not 0 <= seq < self.next_seq:
             raise BadAppend(f"a snapshot must be of a durable sequence number below {self.next_seq}, not {seq}")
-        with self._appender.guard("a snapshot"):
+        with self._appender.aside("a snapshot"):
             self._snapshots.save(seq, state, schema)
 
     def load_snapshot(self, partition: str) -> Snapshot | None:
@@ -218,10 +218,24 @@ class LocalLog:
         except OSError as error:
             raise JournalUnreadable("the snapshots", error) from error
 
-    def trim(self, partition: str, upto_seq: int) -> int:
-        """See `Log.trim`; without a snapshot nothing is dropped."""
+    def snapshots(self, partition: str) -> tuple[int, ...]:
+        """See `LogReader.snapshots`."""
         check_partition(partition)
-        return self._appender.trim(min(upto_seq, self._snapshots.floor()))
+        return tuple(self._snapshots.seqs())
+
+    def read_snapshot(self, partition: str, seq: int) -> tuple[SnapshotInfo, Iterator[bytes]]:
+        """See `LogReader.read_snapshot`."""
+        check_partition(partition)
+        return self._snapshots.open(seq)
+
+    def trim(self, partition: str, upto_seq: int) -> int:
+        """See `Log.trim`; without a snapshot nothing is dropped, and each that is kept is read again before."""
+        check_partition(partition)
+        try:
+            floor = self._snapshots.floor()
+        except OSError as error:
+            raise JournalUnreadable("the snapshots", error) from error
+        return self._appender.trim(min(upto_seq, floor))
 
     def close(self) -> None:
         """Note a clean close, release the lock; fine to repeat.

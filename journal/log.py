@@ -9,13 +9,13 @@ Rules every backend keeps:
 4. Damage is never skipped: a read raises with the place instead.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from journal.frame import Frame
-from journal.snapshot import Snapshot
+from journal.snapshot import Snapshot, SnapshotInfo
 
 MIB: Final = 1024 * 1024
 SEGMENT_ALIGNS_MIN: Final = 32  # Half of these must be left for one commit, after header, footer and confirms.
@@ -220,6 +220,19 @@ class LogReader(Protocol):
         """The newest snapshot that is whole, or None."""
         ...
 
+    def snapshots(self, partition: str) -> tuple[int, ...]:
+        """The sequence numbers of the snapshots there, newest first; not all of them need be whole."""
+        ...
+
+    def read_snapshot(self, partition: str, seq: int) -> tuple[SnapshotInfo, Iterator[bytes]]:
+        """A snapshot that is whole, and its state in pieces, however it was cut when it was saved.
+
+        Raises:
+            JournalDamaged: it is not whole.
+            JournalUnreadable: it is not there any more, or the disk failed to read.
+        """
+        ...
+
     def segments(self) -> tuple[SegmentInfo, ...]:
         """What the log consists of, oldest first."""
         ...
@@ -245,8 +258,10 @@ class Log(LogReader, Protocol):
         """
         ...
 
-    def save_snapshot(self, partition: str, seq: int, state: bytes, *, schema: str) -> None:
+    def save_snapshot(self, partition: str, seq: int, state: bytes | Iterable[bytes], *, schema: str) -> None:
         """Keep the state after folding everything up to and including `seq`, which must be durable.
+
+        Owners append meanwhile. What is raised by `state`, given in pieces, ends it and leaves nothing behind.
 
         Raises:
             BadAppend: `seq` is not durable yet, or older than the newest snapshot.
@@ -259,5 +274,9 @@ class Log(LogReader, Protocol):
 
         Returns:
             How many segments were dropped.
+
+        Raises:
+            JournalDamaged: a kept snapshot is not whole, as reading it again showed; nothing was dropped.
+            JournalFull: no space to note it; nothing was dropped.
         """
         ...

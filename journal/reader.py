@@ -22,7 +22,7 @@ from journal.log import LOCAL_PARTITION, JournalStats, SegmentInfo
 from journal.manifest import Manifest, load_manifest
 from journal.recovery import Ending, check_verdict, examine_active, examine_further
 from journal.segment import HEADER_SIZE, SegmentRecord
-from journal.snapshot import Snapshot, SnapshotShelf
+from journal.snapshot import Snapshot, SnapshotInfo, SnapshotShelf
 from journal.storage import RealStorage, Storage
 from journal.verdict import Verdict
 from journal.walk import Walk, Window
@@ -201,6 +201,16 @@ class LocalReader:
         """See `LogReader.load_snapshot`."""
         check_partition(partition)
         return SnapshotShelf(self._storage, self._folder, self._view().journal_id).load()
+
+    def snapshots(self, partition: str) -> tuple[int, ...]:
+        """See `LogReader.snapshots`."""
+        check_partition(partition)
+        return tuple(SnapshotShelf(self._storage, self._folder, b"").seqs())
+
+    def read_snapshot(self, partition: str, seq: int) -> tuple[SnapshotInfo, Iterator[bytes]]:
+        """See `LogReader.read_snapshot`."""
+        check_partition(partition)
+        return SnapshotShelf(self._storage, self._folder, self._view().journal_id).open(seq)
 
     def segments(self) -> tuple[SegmentInfo, ...]:
         """See `LogReader.segments`."""

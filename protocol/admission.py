@@ -7,25 +7,28 @@ Nothing here looks at the state: what is refused here was never recorded.
 import hashlib
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
 from protocol.bodies import BodyError, UnsupportedBody, repeats_names
+from protocol.chain import Chain
 from protocol.cloudevents import read_event
 from protocol.definition import Dedupe, Verify
 from protocol.duration import SECOND_NS
-from protocol.events import Origin
+from protocol.events import Origin, Request
 from protocol.fields import Fault, path_of, show
 from protocol.inputs import Hit
 from protocol.program import MATCHED_CHARACTERS_MAX, Program, WebhookPlan, lookup
-from protocol.state import Reply
+from protocol.state import Reply, TransactionRow
 from protocol.verification import secret_header
 
 QUERY_METHODS = frozenset({"GET", "DELETE"})  # These carry their fields in the query.
 DELIVERY_HEADERS = ("webhook-id", "idempotency-key", "x-github-delivery", "x-shopify-webhook-id")
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+WAIT_MAX = 10**9  # Seconds: more than any length of time may say, and far from what makes a number costly to read.
 DELIVERY_KEY_MAX = 255  # Characters; the longest key in use is a UUID or two, and it is kept for the whole window.
 
 
@@ -39,9 +42,26 @@ class Incoming(Struct, frozen=True, kw_only=True):
     at: int
     origin: Origin | None = None
     depth: int = 0
+    chain: Chain = Chain()
     delivery: str = ""  # Set by links, whose name is the idempotency key of the call.
     script: str = ""  # The `before_webhook` that let it pass.
     digest: str = ""  # The fingerprint of what came, when that script wrote the rest anew.
+
+
+def handed_over(row: TransactionRow, step: str, call: Request, delivery: str, at: int) -> Incoming:
+    """The request that a step hands to another cycle, as it comes in there; the key of its call is its delivery key."""
+    query = urlsplit(call.url).query
+    return Incoming(
+        method=call.method,
+        headers={**call.headers, "content-type": call.content_type},
+        query=dict(parse_qsl(query, keep_blank_values=True)),
+        body=call.body,
+        at=at,
+        origin=Origin(row.cycle, row.id, step, row.number),
+        depth=row.depth + 1,
+        chain=Chain(row.chain, signed=True, sampled=row.sampled),
+        delivery=delivery,
+    )
 
 
 def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
@@ -134,6 +154,7 @@ def _hit(
         wants_reply=wants_reply,
         answer_by=request.at + answer_within(plan, request.headers) if wants_reply else 0,
         depth=request.depth,
+        chain=request.chain,
         origin=request.origin,
         warnings=warnings,
         script=request.script,
@@ -198,12 +219,18 @@ def preferences(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def answer_within(plan: WebhookPlan, headers: Mapping[str, str]) -> int:
-    """How many nanoseconds a caller waits: what the step says, or less if the caller prefers (RFC 7240, 4.3)."""
+def preferred_wait(headers: Mapping[str, str]) -> int | None:
+    """How many seconds a caller prefers to wait (RFC 7240, 4.3), `WAIT_MAX` for any more; None when he does not say."""
     said = preferences(headers).get("wait", "")
-    if said.isascii() and said.isdecimal() and len(said) < 10:
-        return min(plan.answer_within, int(said) * SECOND_NS)
-    return plan.answer_within
+    if not (said.isascii() and said.isdecimal()):
+        return None
+    return int(said) if len(said) < len(str(WAIT_MAX)) else WAIT_MAX
+
+
+def answer_within(plan: WebhookPlan, headers: Mapping[str, str]) -> int:
+    """How many nanoseconds a caller waits: what the step says, or less if the caller prefers."""
+    wait = preferred_wait(headers)
+    return plan.answer_within if wait is None else min(plan.answer_within, wait * SECOND_NS)
 
 
 def _wants_async(headers: Mapping[str, str]) -> bool:

@@ -14,6 +14,7 @@ from protocol.bodies import FORM
 from protocol.definition import BodyKind
 from protocol.events import Request
 from protocol.expression import EmptySource, written
+from protocol.incidents import Kind
 from protocol.program import CallPlan, Scope
 from protocol.state import TransactionRow, transaction_name
 from protocol.xml import XmlError, write_xml
@@ -25,9 +26,10 @@ TEXT_CHARACTERS_MAX = 16 << 10  # Of a url or a header, as servers bound them.
 class StepFailed(Exception):
     """A step could not do its work; the cycle's `on_error` says what follows."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: Kind, message: str, detail: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: Kind = kind
+        self.detail = detail
 
 
 def idempotency_key(row: TransactionRow, step: str) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
+from protocol.ages import age_faults
+from protocol.alerts import ALERT_FIELDS
 from protocol.conditions import compile_condition
 from protocol.definition import (
     END,
@@ -102,10 +104,13 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
         names = list(_names(draft))
         view = View(draft, flow(definition), not names and not draft.broken, cycles, loaded.unread)
         faults += names
+        for age, rule in age_faults(definition.settings.retention):
+            faults.append(place.fault(("settings", "retention", age), rule))
         if view.whole and definition.steps:
             faults += _graph(definition, view.found, place)
         for step in view.found.after:
             faults += _step(view, step)
+        faults += _alerts(view)
         faults += _identifiers(definition, place, pinned)
     return faults
 
@@ -279,11 +284,18 @@ def _call(view: View, name: str, step: CallStep) -> Found:
     if "env." in repr((step.url, step.path, step.headers, step.body, step.query)):
         yield place.fault(at, "env is only for connectors: secrets must not reach the journal", "env")
     if step.url.startswith(LINK_PREFIX):
-        yield from _link(view, step, at)
+        body = step.body if isinstance(step.body, dict) else None
+        yield from _link(view, step.url, step.method, body, at)
 
 
-def _link(view: View, step: CallStep, at: tuple[str, ...]) -> Found:
-    cycle, _, webhook = step.url.removeprefix(LINK_PREFIX).partition("/")
+def _alerts(view: View) -> Found:
+    said = view.definition.settings.alerts
+    if said is not UNSET and said.url.startswith(LINK_PREFIX):
+        yield from _link(view, said.url, "POST", dict.fromkeys(ALERT_FIELDS), ("settings", "alerts"))
+
+
+def _link(view: View, url: str, method: str, body: Mapping[str, Any] | None, at: tuple[str, ...]) -> Found:
+    cycle, _, webhook = url.removeprefix(LINK_PREFIX).partition("/")
     place, target = view.place, view.cycles.get(cycle)
     if target is None:
         if not view.unread - set(CONNECTOR_FILES):  # Else it may be in a file that could not be parsed.
@@ -297,13 +309,13 @@ def _link(view: View, step: CallStep, at: tuple[str, ...]) -> Found:
         known = [*target.broken, *(name for name, one in steps.items() if isinstance(one, WebhookStep))]
         yield place.fault((*at, "url"), f"links to no webhook of {cycle}", webhook, _near(webhook, known))
         return
-    if step.method not in linked.methods:
-        yield place.fault((*at, "url"), f"{cycle}/{webhook} takes {', '.join(linked.methods)}", step.method)
-    if isinstance(step.body, dict):
-        for location, field in linked.fields.items():
-            top = split_location(location)[0][0]
-            if spec_of(field).required and top not in step.body:
-                yield place.fault((*at, "body"), f"{cycle}/{webhook} requires {location}", "nothing")
+    if method not in linked.methods:
+        yield place.fault((*at, "url"), f"{cycle}/{webhook} takes {', '.join(linked.methods)}", method)
+    if body is None:
+        return  # It is made when the step runs.
+    for location, field in linked.fields.items():
+        if spec_of(field).required and split_location(location)[0][0] not in body:
+            yield place.fault((*at, "body"), f"{cycle}/{webhook} requires {location}", "nothing")
 
 
 def _decide(step: DecideStep, names: set[str], place: Place, at: tuple[str, ...]) -> Found:

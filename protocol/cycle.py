@@ -5,9 +5,11 @@
 2. A hit and a hold meet whichever comes first, since both are turns of one actor.
 3. A delivery key names one hit for ever; what comes again under it is answered as the first was.
 4. At the end of a turn every accepted hit has a place, and what the turn could not hold is an input of its own.
+5. An input about a row that retention removed means nothing any more.
 """
 
 from protocol.aiming import aim
+from protocol.alerts import alert_done, set_alerts, tell_next
 from protocol.events import (
     CallSettled,
     CycleDeployed,
@@ -23,9 +25,12 @@ from protocol.events import (
     TransactionStopped,
 )
 from protocol.failures import fail, keep
+from protocol.fold_retention import is_gone
 from protocol.inputs import (
     Aim,
+    AlertDone,
     CallEnded,
+    CallLeaves,
     Continue,
     Deliver,
     Deploy,
@@ -39,6 +44,7 @@ from protocol.inputs import (
     Redrive,
     Refused,
     ReplySettled,
+    Retain,
     RunOnce,
     Settle,
     Start,
@@ -46,10 +52,11 @@ from protocol.inputs import (
     Verdict,
 )
 from protocol.matching import forms_after
-from protocol.outcomes import call_unknown, resend
+from protocol.outcomes import call_leaves, call_unknown, resend
 from protocol.program import GatherPlan
 from protocol.redrive import decide_redrive, fix_order
 from protocol.replies import answer_at_end
+from protocol.retention import about_gone, retain
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver, run_once
 from protocol.state import HitRow, State, TransactionRow
 from protocol.transaction import call_ended, run, wait_over
@@ -72,15 +79,20 @@ def decide(state: State, given: Input, seq: int, numbering: Numbering | None = N
     verdict = _decide(turn, given)
     _gather(turn)
     _finish_when_drained(turn)
+    tell_next(turn)
     return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
 
 
 def _decide(turn: Turn, given: Input) -> Verdict:
+    if about_gone(turn.state, given):
+        return Refused(404, "Not found", "retention has removed the transaction") if isinstance(given, Settle) else None
     match given:
         case Hit():
             return decide_hit(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
+        case CallLeaves():
+            call_leaves(turn, turn.state.transaction(given.transaction), given)
         case HoldDue():
             _hold_due(turn, turn.state.transaction(given.transaction))
         case ParkDue():
@@ -103,12 +115,16 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             run(turn, turn.state.transaction(given.transaction))
         case Deliver():
             deliver(turn)
+        case AlertDone():
+            alert_done(turn, given)
         case Aim():
             return aim(turn, given)
         case OrderRedrive():
             return fix_order(turn, given)
         case Redrive():
             return decide_redrive(turn, given)
+        case Retain():
+            return retain(turn, given)
     return None
 
 
@@ -143,6 +159,7 @@ def _deploy(turn: Turn, given: Deploy) -> Receipt:
     if current is None or current.definition_hash != given.hash or current.identifiers != given.identifiers:
         forms = {} if current is None else forms_after(turn.state, current, given)
         turn.emit(CycleDeployed(given.cycle, turn.at, given.definition, given.hash, given.identifiers, forms))
+    set_alerts(turn, given)
     return Receipt(turn.state.cycle(given.cycle).status)
 
 
@@ -243,10 +260,13 @@ def _settle(turn: Turn, given: Settle) -> Verdict:
 
 
 def _recover(turn: Turn, given: Recover) -> None:
+    state = turn.state
     for hit in given.hits:
-        if turn.state.hit(hit).fate == "waiting":
+        if not is_gone(state, given.cycle, hit=hit) and state.hit(hit).fate == "waiting":
             turn.emit(ReplyDetached(turn.cycle, turn.at, hit, "restart"))
     for transaction in given.transactions:
+        if is_gone(state, given.cycle, transaction=transaction):
+            continue
         row = turn.state.transaction(transaction)
         call_unknown(turn, row)
         run(turn, row)

@@ -11,11 +11,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from protocol.ages import Retention
+from protocol.alert_settings import Alerts
+
 Identifier = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*$", max_length=64)]
 """A CEL identifier: names of cycles, steps and connectors, so that each can be written inside an expression."""
 
 Length = Annotated[str, Meta(pattern=r"^\s*\d{1,9}(\.\d{1,9})?\s*[a-z]+\s*$", description="e.g. 5 minutes")]
 """A length of time as `protocol.duration.parse_duration` reads it."""
+
+RateText = Annotated[
+    str, Meta(pattern=r"^\s*[1-9]\d{0,5}\s*/\s*(second|minute|hour)\s*$", description="e.g. 10/second")
+]
+"""So many calls in any second, minute or hour, as `protocol.remotes.parse_rate` reads it."""
 
 FieldType = Literal["text", "integer", "decimal", "float", "boolean", "datetime", "object", "list", "any"]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -57,6 +65,7 @@ class Connector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     headers: dict[str, str] = {}
     allow_private: YesNo = False
     concurrency: Annotated[int, Meta(ge=1, le=1000)] = 20
+    rate: RateText | UnsetType = UNSET
     timeout: Length = "30 seconds"
     webhook: MethodFields | UnsetType = UNSET
     get: MethodFields | UnsetType = UNSET
@@ -79,6 +88,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
     while_stopped: Literal["refuse", "collect"] = "refuse"
     split: Literal["none", "trigger", "all"] = "none"
+    retention: Retention = Retention()
+    alerts: Alerts | UnsetType = UNSET
 
 
 class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

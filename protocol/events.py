@@ -18,7 +18,10 @@ import msgspec
 from protocol.event import Event as Event  # noqa: PLC0414 - The alias is what makes a type checker see it from outside.
 from protocol.event import Origin as Origin  # noqa: PLC0414 - The same.
 from protocol.event import Request as Request  # noqa: PLC0414 - The same.
+from protocol.events_leaving import AlertEnded, AlertIntended, AlertsSet, CallLeft
+from protocol.events_leaving import IncidentRaised as IncidentRaised  # noqa: PLC0414 - The same.
 from protocol.events_redrive import CallWithheld, HitRedriven, RedriveOrdered, TransactionResumed
+from protocol.events_retention import BodiesPurged, RetentionApplied
 from protocol.events_webhooks import HitIgnored as HitIgnored  # noqa: PLC0414 - The same.
 from protocol.events_webhooks import PartingStarted as PartingStarted  # noqa: PLC0414 - The same.
 from protocol.events_webhooks import RequestArrived as RequestArrived  # noqa: PLC0414 - The same.
@@ -90,6 +93,9 @@ class HitAccepted(Event, frozen=True, array_like=True, gc=False, tag=10):
     origin: Origin | None = None
     answer_by: int = 0  # When the caller stops waiting for an answer.
     script: str = ""  # The `before_webhook` that let it pass.
+    chain: str = ""  # The chain it belongs to, "" when it begins one.
+    signed: bool = False  # Whether that, and the depth, is our own word.
+    sampled: bool = True  # Whether who began the trace records it.
 
 
 class HitDuplicated(Event, frozen=True, array_like=True, gc=False, tag=11):
@@ -242,6 +248,7 @@ class CallIntended(Event, frozen=True, array_like=True, gc=False, tag=40):
     idempotency_key: str
     request: Request
     link: tuple[str, str] | None = None
+    announced: bool = False  # Whether a `CallLeft` follows when it leaves: until then it surely had no effect.
 
 
 class CallAnswered(Event, frozen=True, array_like=True, gc=False, tag=41):
@@ -285,12 +292,15 @@ class CallSettled(Event, frozen=True, array_like=True, gc=False, tag=44):
 
 
 class WaitStarted(Event, frozen=True, array_like=True, gc=False, tag=50):
-    """The pass goes on at `until`: after a `delay`, with another attempt (`retry`), or after a remote put it off."""
+    """The pass goes on at `until`: after a `delay`, or with another attempt (`retry`).
+
+    It waits for a remote that put this call off (`limited`), or another one of the same remote (`remote`).
+    """
 
     transaction: int
     step: str
     until: int
-    reason: Literal["delay", "retry", "limited"]
+    reason: Literal["delay", "retry", "limited", "remote"]
 
 
 class WaitEnded(Event, frozen=True, array_like=True, gc=False, tag=51):
@@ -321,16 +331,6 @@ class ReplyDetached(Event, frozen=True, array_like=True, gc=False, tag=62):
 
     hit: int
     reason: Literal["gone", "deadline", "restart"]
-
-
-class IncidentRaised(Event, frozen=True, array_like=True, gc=False, tag=70):
-    """Something a person should know; `transaction` is 0 when it is about none."""
-
-    transaction: int
-    step: str
-    kind: str
-    message: str
-    level: Literal["info", "warning", "error"]
 
 
 AnyEvent = (
@@ -364,6 +364,7 @@ AnyEvent = (
     | PartingStarted
     | TransactionMoved
     | CallIntended
+    | CallLeft
     | CallAnswered
     | CallFailed
     | CallUnknown
@@ -378,9 +379,14 @@ AnyEvent = (
     | HitRedriven
     | TransactionResumed
     | CallWithheld
+    | AlertsSet
+    | AlertIntended
+    | AlertEnded
+    | BodiesPurged
+    | RetentionApplied
 )
 
-SCHEMA = 3  # Of the event set; grows when an event is added.
+SCHEMA = 4  # Of the event set; grows when an event is added.
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode

@@ -11,6 +11,7 @@ from typing import Any
 
 from protocol import events as e
 from protocol.bodies import read_body
+from protocol.chain import new_chain
 from protocol.definition import END
 from protocol.fold_hits import (
     count_task,
@@ -21,22 +22,26 @@ from protocol.fold_hits import (
     hit_ignored,
     hit_matched,
     hit_parked,
+    pass_hit,
     reply_built,
     reply_settled,
     touch,
     unpark,
 )
+from protocol.fold_leaving import LEAVING_HANDLERS
 from protocol.fold_moves import begin as _begin
 from protocol.fold_moves import move as _move
 from protocol.fold_redrive import REDRIVE_HANDLERS, is_pending, link_transactions, may_have_acted, remains_of
+from protocol.fold_retention import RETENTION_HANDLERS, is_gone
 from protocol.fold_running import cycle_once, once_taken, transaction_moved
 from protocol.fold_webhooks import WEBHOOK_HANDLERS
 from protocol.lists import put_at
-from protocol.program import HOOK, RespondPlan
+from protocol.program import HOOK
+from protocol.remotes import note_answer, note_call, note_refusal
+from protocol.retry import asks_for_patience
 from protocol.state import (
     CycleRow,
     DefinitionRow,
-    IncidentRow,
     OpenCall,
     State,
     TransactionRow,
@@ -50,9 +55,14 @@ def evolve(state: State, event: e.AnyEvent, seq: int) -> None:
     """Fold one event into the state.
 
     Raises:
-        KeyError: the event is about a row that does not exist: the journal and the state do not belong together.
+        KeyError: the event is about a row that never was: the journal and the state do not belong together.
     """
-    _HANDLERS[type(event)](state, event, seq)
+    try:
+        _HANDLERS[type(event)](state, event, seq)
+    except KeyError:  # Handlers look before they change anything, so there is nothing to take back.
+        about = {name: getattr(event, name, 0) for name in ("transaction", "hit")}
+        if not is_gone(state, event.cycle, **about):
+            raise
 
 
 def _writer_started(state: State, event: e.WriterStarted, _seq: int) -> None:
@@ -94,14 +104,15 @@ def _transaction_started(state: State, event: e.TransactionStarted, seq: int) ->
         event.parent,
         events=[seq, seq],
         trigger=event.hit,
+        chain=new_chain(event.cycle, seq, event.at),
     )
     link_transactions(state, row, state.hit(event.hit).lineage)
     _begin(state, row)
 
 
 def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
     hit = state.hit(event.hit)
+    row = touch(state, event, seq, event.transaction)
     unpark(state, hit)
     if event.hit in row.queue:
         row.queue.remove(event.hit)
@@ -109,7 +120,9 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
-    row.rounds, row.pending, row.arrived = 0, None, False
+    row.rounds, row.pending, row.arrived, row.alone = 0, None, False, False
+    if hit.chain:  # A request that says nothing of a chain goes on with the one of its transaction.
+        row.chain, row.sampled, row.depth = hit.chain, hit.sampled, max(row.depth, hit.depth)
     _move(state, row, "running")
 
 
@@ -163,7 +176,7 @@ def _transaction_held(state: State, event: e.TransactionHeld, seq: int) -> None:
 
 def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.step, row.until = event.target, 0
+    row.step, row.until, row.alone = event.target, 0, True
     row.number += 1  # What runs from here is a pass of its own: its calls must not share keys with the one before.
     row.data.setdefault(event.step, {})  # A mark, so that a later request here drops what the exit ran.
     _move(state, row, "running")
@@ -174,7 +187,7 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
     row.remains = None if isinstance(event, e.TransactionCompleted) else remains_of(row, event)
     row.until, row.call, row.split, row.parting, row.pending = 0, None, 0, None, None
     row.arrived = False
-    if isinstance(event, e.TransactionFailed) and row.hit and (hit := state.hit(row.hit)).branches:
+    if isinstance(event, e.TransactionFailed) and (hit := pass_hit(state, row)) is not None and hit.branches:
         hit.failed_at = event.step
     end_hit(state, row)
     match event:
@@ -198,8 +211,8 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
     if len(parent.children) < CHILDREN_MAX:
         parent.children.append(transaction_name(event.cycle, seq))
     state.save(parent)
-    if parent.hit:
-        hit = state.hit(parent.hit)
+    hit = pass_hit(state, parent)
+    if hit is not None:
         hit.branches = max(hit.branches, 1) + 1
         state.save(hit)
     parting = parent.parting
@@ -223,6 +236,9 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         phase=parent.phase,
         events=[seq, seq],
         earlier=list(parent.earlier),
+        alone=parent.alone,
+        chain=parent.chain,
+        sampled=parent.sampled,
     )
     _begin(state, child)
 
@@ -233,25 +249,28 @@ def _transaction_gathered(state: State, event: e.TransactionGathered, seq: int) 
     state.save(row)
     cycle = state.cycle(event.cycle)
     cycle.gathered = {**cycle.gathered, event.step: cycle.gathered.get(event.step, 0) + 1}
+    cycle.deepest[event.step] = max((row.depth, row.chain), cycle.deepest.get(event.step, (0, "")))
     state.save(cycle)
 
 
 def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
     cycle = state.cycle(event.cycle)
     cycle.gathered = {step: count for step, count in cycle.gathered.items() if step != event.step}
+    depth, chain = cycle.deepest.pop(event.step, (0, ""))  # Else a loop through here would be none.
     row = TransactionRow(
         seq,
         event.cycle,
         event.definition_hash,
         event.at,
         event.at,
-        0,
+        depth,
         None,
         step=event.target,
         number=1,
         data={event.step: {"count": event.count}},
         phase=event.step,
         events=[seq, seq],
+        chain=chain or new_chain(event.cycle, seq, event.at),
     )
     _begin(state, row)
 
@@ -260,6 +279,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     before = row.call
     row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link, at=event.at)
+    row.call.left = not event.announced
     if before is not None:
         row.call.failures, row.call.refusals = before.failures, before.refusals
     row.call.acted = is_pending(row, event.step) if before is None else before.acted
@@ -273,6 +293,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
 
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
+    note_answer(state, row, event.at, asks_for_patience(event.status, event.headers))
     if row.call is not None and row.call.step == event.step:
         row.call.acted |= may_have_acted(event.status, is_link=row.call.link is not None)
         content_type = event.headers.get("content-type", "")
@@ -288,6 +309,7 @@ def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
 
 def _call_failed(state: State, event: e.CallFailed, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
+    note_call(state, row, event.at)
     if row.call is not None and event.phase == "sent":
         row.call.acted = True
     state.save(row)
@@ -312,10 +334,12 @@ def _call_settled(state: State, event: e.CallSettled, seq: int) -> None:
 
 def _wait_started(state: State, event: e.WaitStarted, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.until = event.until
+    row.until, row.waits = event.until, event.reason
     if row.call is not None:
         row.call.failures += event.reason == "retry"
-        row.call.refusals = row.call.refusals + 1 if event.reason == "limited" else 0
+        row.call.refusals = 0 if event.reason == "retry" else row.call.refusals + (event.reason == "limited")
+        if event.reason == "limited":
+            note_refusal(state, row, event.at, event.until)
     state.save(row)
 
 
@@ -324,16 +348,6 @@ def _wait_ended(state: State, event: e.WaitEnded, seq: int) -> None:
     row.until = 0
     row.rounds += 1
     state.save(row)
-
-
-def _incident_raised(state: State, event: e.IncidentRaised, seq: int) -> None:
-    state.save(
-        IncidentRow(seq, event.cycle, event.at, event.transaction, event.step, event.kind, event.message, event.level)
-    )
-    if event.transaction:
-        plans = state.program(state.transaction(event.transaction).definition_hash).plans
-        if isinstance(plans.get(event.step), RespondPlan):
-            count_task(state, event, event.step)  # A response that came to nothing is one all the same.
 
 
 _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
@@ -373,7 +387,8 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.ReplyBuilt: reply_built,
     e.ReplySent: reply_settled,
     e.ReplyDetached: reply_settled,
-    e.IncidentRaised: _incident_raised,
+    **LEAVING_HANDLERS,
     **REDRIVE_HANDLERS,
     **WEBHOOK_HANDLERS,
+    **RETENTION_HANDLERS,
 }

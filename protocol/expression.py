@@ -55,7 +55,8 @@ class ExpressionError(ValueError):
     """The author's fault: an expression can not be compiled or evaluated."""
 
     def __init__(self, expression: str, message: str) -> None:
-        super().__init__(f"{shorten(expression, SHOWN_MAX)}: {shorten(message, SAID_MAX)}")
+        self.shown = shorten(expression, SHOWN_MAX)
+        super().__init__(f"{self.shown}: {shorten(message, SAID_MAX)}")
         self.expression = expression
 
 
@@ -105,6 +106,11 @@ def compile_expression(text: str, names: Collection[str]) -> Expression:
                 raise _unknown(text, root, names)
             return Expression(text, _walker(text, parts), frozenset({root}), plain=True)
     return compile_cel(text, names)
+
+
+def is_path(text: str) -> bool:
+    """Whether an expression is only a path: what is wrong with it can be told without what it read."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def path_parts(text: str) -> list[str | int]:

@@ -4,13 +4,23 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from protocol.events import CycleStopping, HitParked, StepCompleted, TransactionFailed
+from protocol.incidents import Kind
 from protocol.inputs import Deliver, Stop
 from protocol.program import COLLECTED_NS, WebhookPlan
 from protocol.state import TransactionRow
 from protocol.turn import Turn
 
+Detail = dict[str, Any] | None
 
-def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
+
+def step_failed(
+    turn: Turn,
+    row: TransactionRow,
+    kind: Kind,
+    message: str,
+    data: dict[str, Any] | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
     """Record an incident and do what the step's `on_error` says: go on, with what data there is, or fail.
 
     A hold that can not be reached fails the transaction whatever the policy: going on past it would run the steps
@@ -18,7 +28,7 @@ def step_failed(turn: Turn, row: TransactionRow, kind: str, message: str, data: 
     """
     step = row.step
     plan = turn.program(row).plans[step]
-    turn.incident(row.id, step, kind, message)
+    turn.incident(row.id, step, kind, message, detail=detail)
     if isinstance(plan, WebhookPlan) and data is None:
         fail(turn, row, f"{kind}: {message}")
     elif plan.policy != "ignore":

@@ -33,6 +33,8 @@ def hit_accepted(state: State, event: e.HitAccepted, seq: int) -> None:
         event.origin,
         fate="waiting" if event.wants_reply else "none",
         answer_by=event.answer_by,
+        chain=event.chain,
+        sampled=event.sampled,
     )
     state.save(row)
     count_task(state, event, event.step)
@@ -62,12 +64,12 @@ def unpark(state: State, hit: HitRow) -> None:
 def hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
     """The hit waits for its pass, behind those that came before it."""
     hit = state.hit(event.hit)
+    row = touch(state, event, seq, event.transaction)
     unpark(state, hit)
     hit.status = "queued"
     hit.transaction = event.transaction
     hit.candidates = list(event.candidates)
     state.save(hit)
-    row = touch(state, event, seq, event.transaction)
     row.queue.append(event.hit)
     if event.mark:
         row.seen = {**row.seen, f"{hit.step}.{event.by}": event.mark}
@@ -77,6 +79,7 @@ def hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
 def hit_ignored(state: State, event: e.HitIgnored, seq: int) -> None:
     """The hit belongs to the transaction and runs nothing; its caller is told so."""
     hit = state.hit(event.hit)
+    row = touch(state, event, seq, event.transaction)
     unpark(state, hit)
     hit.status = "ignored"
     hit.transaction = event.transaction
@@ -84,7 +87,7 @@ def hit_ignored(state: State, event: e.HitIgnored, seq: int) -> None:
         hit.fate = "none"
     hit.body, hit.headers, hit.query = b"", {}, {}
     state.save(hit)
-    state.save(touch(state, event, seq, event.transaction))
+    state.save(row)
 
 
 def hit_parked(state: State, event: e.HitParked, _seq: int) -> None:
@@ -127,9 +130,9 @@ def hit_expired(state: State, event: e.HitExpired, _seq: int) -> None:
 
 def end_hit(state: State, row: TransactionRow) -> None:
     """The pass is over: its hit gives up what only a running pass needs, when no other shares it."""
-    if not row.hit:
+    hit = pass_hit(state, row)
+    if hit is None:
         return
-    hit = state.hit(row.hit)
     if hit.branches:
         hit.branches -= 1
         state.save(hit)
@@ -137,6 +140,24 @@ def end_hit(state: State, row: TransactionRow) -> None:
         hit.status = "done"
         hit.body, hit.headers, hit.query = b"", {}, {}
         state.save(hit)
+
+
+def hit_of(state: State, row: TransactionRow) -> HitRow | None:
+    """The latest hit of a transaction; None when there never was one, or when retention removed it.
+
+    A part of a split shares the hit of its parent, which may be long over while the part still holds.
+    """
+    try:
+        return state.hit(row.hit) if row.hit else None
+    except KeyError:
+        if row.hit <= state.cycle(row.cycle).removed:
+            return None
+        raise
+
+
+def pass_hit(state: State, row: TransactionRow) -> HitRow | None:
+    """The hit that the latest pass runs, or ran; None too when that pass began with an expired hold, which none did."""
+    return None if row.alone else hit_of(state, row)
 
 
 def reply_built(state: State, event: e.ReplyBuilt, _seq: int) -> None:
@@ -159,6 +180,12 @@ def touch(state: State, event: e.AnyEvent, seq: int, transaction: int) -> Transa
     """The row of a transaction that an event is about, with the instant and the number of the event noted."""
     row = state.transaction(transaction)
     row.updated = event.at
+    note_event(row, seq)
+    return row
+
+
+def note_event(row: TransactionRow, seq: int) -> None:
+    """Note the number of an event that is about a transaction."""
     ranges = row.events
     if ranges and ranges[-1] == seq - 1:
         ranges[-1] = seq
@@ -166,4 +193,3 @@ def touch(state: State, event: e.AnyEvent, seq: int, transaction: int) -> Transa
         ranges += (seq, seq)
         if len(ranges) > EVENT_RANGES_MAX:
             del ranges[2:4]  # The first turn stays: it says how the transaction began.
-    return row

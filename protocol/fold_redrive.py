@@ -85,6 +85,8 @@ def transaction_resumed(state: State, event: TransactionResumed, seq: int) -> No
         seen=dict(old.seen) if event.action == "resume" else {},
         parting=None if remains is None else remains.parting,
         arrived=remains is not None and remains.arrived,
+        chain=old.chain,
+        sampled=old.sampled,
     )
     for step, key in row.reached.items():
         state.file("reached", (row.cycle, step, *key), row.id)
@@ -126,7 +128,7 @@ def remains_of(row: TransactionRow, event: TransactionFailed | TransactionStoppe
     """What one that ends early leaves for one that resumes it."""
     pending, call = row.pending, row.call
     if call is not None:
-        in_flight = isinstance(event, TransactionStopped) and not row.until
+        in_flight = isinstance(event, TransactionStopped) and not row.until and call.left
         pending = Pending(call.step, call.idempotency_key, call.request) if call.acted or in_flight else None
     return Remains(dict(row.reached), row.split, pending, row.parting, row.arrived)
 

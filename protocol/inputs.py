@@ -4,6 +4,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from protocol.ages import Ages
+from protocol.alert_settings import Alerts
+from protocol.chain import Chain
 from protocol.events import Origin
 from protocol.events_redrive import RedriveAction
 from protocol.state import Lineage
@@ -39,6 +42,7 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     mark: str = ""
     script: str = ""
     repeat: bool = False
+    chain: Chain = Chain()
 
 
 class CallAnswer(Struct, frozen=True, gc=False):
@@ -74,6 +78,17 @@ class CallEnded(Struct, frozen=True, gc=False):
     number: int
     attempt: int
     outcome: CallAnswer | CallFailure | ScriptResult
+
+
+class CallLeaves(Struct, frozen=True, gc=False):
+    """An attempt that was announced has its place among the calls of its remote, and is about to leave."""
+
+    cycle: str
+    at: int
+    transaction: int
+    step: str
+    number: int
+    attempt: int
 
 
 class HoldDue(Struct, frozen=True, gc=False):
@@ -127,6 +142,7 @@ class Deploy(Struct, frozen=True, gc=False):
     definition: bytes
     hash: str
     identifiers: dict[str, str]
+    alerts: Alerts = Alerts()  # Of the server, for a cycle that says nothing of its own.
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -214,9 +230,30 @@ class Redrive(Struct, frozen=True, kw_only=True, gc=False):
     again: bool = False
 
 
+class Retain(Struct, frozen=True, gc=False):
+    """These may be older than they are kept; the core looks at each again before it drops anything."""
+
+    cycle: str
+    at: int
+    ages: Ages
+    transactions: tuple[int, ...] = ()
+    hits: tuple[int, ...] = ()
+    incidents: tuple[int, ...] = ()
+
+
+class AlertDone(Struct, frozen=True, gc=False):
+    """The alert that begins with this incident was delivered, or is given up for a reason."""
+
+    cycle: str
+    at: int
+    incident: int
+    reason: str = ""
+
+
 Input = (
     Hit
     | CallEnded
+    | CallLeaves
     | HoldDue
     | ParkDue
     | Deploy
@@ -231,6 +268,8 @@ Input = (
     | Aim
     | OrderRedrive
     | Redrive
+    | Retain
+    | AlertDone
 )
 
 

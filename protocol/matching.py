@@ -8,6 +8,7 @@ must be of that form: each is matched as its own version says, however the curre
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from protocol.admission import QUERY_METHODS
 from protocol.bodies import BodyError, repeats_names
 from protocol.canonical import canonical
 from protocol.cloudevents import read_event
@@ -31,7 +32,7 @@ def read_hit(plan: WebhookPlan, hit: Hit | HitRow) -> tuple[dict[str, Any], list
 
     A body that can not be read gives nothing: the step does not check its requests (`check: off`).
     """
-    if hit.method in ("GET", "DELETE"):
+    if hit.method in QUERY_METHODS:
         return plan.contract.read(hit.query, repeats=True)
     try:
         body, _ = read_event(hit.headers, hit.body, hit.content_type)

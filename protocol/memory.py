@@ -1,6 +1,7 @@
 """The state kept in plain dicts: what replay folds into, and what tests look at."""
 
 from bisect import bisect_left, insort
+from typing import Any
 
 from protocol.loading import decode_definition
 from protocol.program import Program, compile_program
@@ -10,6 +11,7 @@ from protocol.state import (
     HitRow,
     IncidentRow,
     IndexName,
+    Removable,
     Row,
     TransactionRow,
     UsageRow,
@@ -46,6 +48,9 @@ class MemoryState:
     def hit(self, hit: int) -> HitRow:
         return self.hits[hit]
 
+    def incident(self, incident: int) -> IncidentRow:
+        return self.incidents[incident]
+
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:
         name = usage_name(day, cycle, step)
         return self.usages.get(name) or UsageRow(name, day, cycle, step)
@@ -74,6 +79,14 @@ class MemoryState:
                 self.incidents[row.id] = row
             case UsageRow():
                 self.usages[row.id] = row
+
+    def drop(self, kind: type[Removable], row_id: int) -> None:
+        tables: dict[type[Removable], dict[int, Any]] = {
+            TransactionRow: self.transactions,
+            HitRow: self.hits,
+            IncidentRow: self.incidents,
+        }
+        tables[kind].pop(row_id, None)
 
     def entries(self) -> list[tuple[str, tuple[str, ...], list[int]]]:
         """Every index entry: the index, the key and the ids filed under it."""

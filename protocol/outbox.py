@@ -21,6 +21,7 @@ from protocol.events import (
     TransactionHeld,
     WaitStarted,
 )
+from protocol.events_leaving import AlertIntended
 from protocol.inputs import (
     Accepted,
     CallAnswer,
@@ -33,6 +34,7 @@ from protocol.inputs import (
     Verdict,
 )
 from protocol.program import HOOK, SCRIPT
+from protocol.remotes import remote_of
 from protocol.state import HitRow, Reply, State
 from protocol.turn import Decision, scope
 from protocol.verdicts import EXPIRED, verdict_reply
@@ -66,6 +68,21 @@ class ArmTimer(Struct, frozen=True):
     due: HoldDue | ParkDue
 
 
+class CloseGate(Struct, frozen=True):
+    """Make no call to a remote until then: it asked for patience."""
+
+    cycle: str
+    remote: str
+    until: int
+
+
+class SendAlert(Struct, frozen=True):
+    """Tell somebody of the incidents of the alert that is under way in a cycle."""
+
+    cycle: str
+    incidents: list[int]
+
+
 class RearmTimers(Struct, frozen=True):
     """A cycle started: timers that came due while it was stopped are due now."""
 
@@ -78,7 +95,7 @@ class Report(Struct, frozen=True):
     incident: IncidentRaised
 
 
-Effect = SendReply | PerformCall | AnswerLink | ArmTimer | RearmTimers | Report
+Effect = SendReply | PerformCall | AnswerLink | ArmTimer | CloseGate | RearmTimers | SendAlert | Report
 
 
 def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -> list[Effect]:
@@ -94,8 +111,11 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                 effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
             case TransactionHeld(until=until) if until:
                 effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
-            case WaitStarted(until=until):
+            case WaitStarted(until=until, reason=reason):
                 effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
+                call = state.transaction(event.transaction).call
+                if reason == "limited" and call is not None:
+                    effects.append(CloseGate(event.cycle, remote_of(call.request), until))
             case HitParked(reason=reason):
                 effects.append(ArmTimer(ParkDue(event.cycle, event.until, event.hit)))
                 if reason != "moved" and event.hit < decision.seq:  # Of one accepted now, the verdict says so.
@@ -108,6 +128,8 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
                 effects += _tell(state.hit(event.hit), reply, event.at)
             case CycleStarted():
                 effects.append(RearmTimers(event.cycle))
+            case AlertIntended(incidents=incidents):
+                effects.append(SendAlert(event.cycle, incidents))
             case IncidentRaised():
                 effects.append(Report(event))
             case _:
@@ -121,7 +143,7 @@ def _tell(hit: HitRow, reply: Reply, at: int) -> list[Effect]:
         return []
     told: list[Effect] = [SendReply(hit.id, reply)]
     origin = hit.origin
-    if origin is not None:
+    if origin is not None and origin.number:  # Who was handed an alert answers nobody.
         answer = CallAnswer(reply.status, reply.headers, reply.body, hit.transaction, hit.cycle)
         told.append(AnswerLink(CallEnded(origin.cycle, at, origin.transaction, origin.step, origin.number, 0, answer)))
     return told

@@ -9,18 +9,21 @@ from protocol.bodies import repeats_names
 from protocol.definition import END
 from protocol.duration import SECOND_NS
 from protocol.events import CallAnswered, CallFailed, CallIntended, CallUnknown, StepCompleted, WaitStarted
+from protocol.events_leaving import CallLeft
 from protocol.failures import fail, step_failed
 from protocol.hooks import MESSAGE_MAX, BadWord, after_word, rejection
-from protocol.inputs import CallAnswer
+from protocol.incidents import Kind
+from protocol.inputs import CallAnswer, CallLeaves
 from protocol.parting import complete
-from protocol.program import CallPlan, ScriptPlan, WebhookPlan
+from protocol.program import CallPlan, Plan, ScriptPlan, WebhookPlan
+from protocol.remotes import patience
 from protocol.replies import answer_at_end, tell
-from protocol.retry import retry_after
+from protocol.retry import asks_for_patience
 from protocol.state import TransactionRow, transaction_name
 from protocol.turn import Turn
 
 
-def attempt_failed(turn: Turn, row: TransactionRow, phase: Literal["connect", "sent"], kind: str, reason: str) -> None:
+def attempt_failed(turn: Turn, row: TransactionRow, phase: Literal["connect", "sent"], kind: Kind, reason: str) -> None:
     """An attempt brought no answer."""
     call = row.call
     assert call is not None, "only an open call fails"
@@ -51,7 +54,7 @@ def hook_ended(turn: Turn, row: TransactionRow, result: dict[str, Any]) -> None:
         complete(turn, row, row.data[step] if word.data is UNSET else word.data)
 
 
-def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> None:
+def call_failed(turn: Turn, row: TransactionRow, kind: Kind, message: str) -> None:
     """An attempt failed: wait for the next one if the policy has one left, else the step has failed."""
     call, plan = row.call, turn.program(row).plans[row.step]
     assert call is not None, "only an open call fails"
@@ -65,12 +68,14 @@ def call_failed(turn: Turn, row: TransactionRow, kind: str, message: str) -> Non
     step_failed(turn, row, kind, message, row.data[row.step] if isinstance(plan, WebhookPlan) else None)
 
 
-def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited"]) -> None:
+def put_off(turn: Turn, row: TransactionRow, until: int, reason: Literal["retry", "limited", "remote"]) -> None:
     """Wait for another attempt; a caller who will be gone by then is told so now."""
     step = row.step
     turn.emit(WaitStarted(row.cycle, turn.at, row.id, step, until, reason))
     hit = turn.caller(row)
-    if hit is not None and hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
+    if hit is None or hit.origin is not None:
+        return  # A link has no deadline, and would be told the same by every attempt of its own.
+    if hit.wants_reply and hit.reply is None and not hit.parked and until > hit.answer_by:
         name = transaction_name(row.cycle, row.id)
         detail = f"the remote system of step {step} gave no good answer; the run goes on and tries again"
         tell(turn, row, hit, problem(502, "The run tries again later", detail, step=step, transaction=name))
@@ -95,11 +100,12 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
             answer.child_cycle,
         )
     )
-    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):
-        wait = retry_after(answer, turn.at, row.call.refusals if row.call else 0)
-        message = f"{plan.step.method} was answered with {answer.status}: the next attempt is in {wait // SECOND_NS} s"
+    if row.call is not None and asks_for_patience(answer.status, answer.headers):
+        until = patience(turn.state.cycle(row.cycle), row.call.request, answer, turn.at)
+        seconds = (until - turn.at) // SECOND_NS
+        message = f"{plan.step.method} was answered with {answer.status}: the next attempt is in {seconds} s"
         turn.incident(row.id, step, "rate_limited", message, "info")
-        put_off(turn, row, turn.at + wait, "limited")
+        put_off(turn, row, until, "limited")
         return
     if not 200 <= answer.status < 300:
         call_failed(turn, row, "remote_error", f"{plan.step.method} was answered with {answer.status}")
@@ -119,10 +125,13 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
 def call_unknown(turn: Turn, row: TransactionRow) -> None:
     """The process died with this call open: repeat it under its key, or leave it to a person."""
     call = row.call
-    if call is None or call.unknown:
-        return
+    if call is None or call.unknown or row.until:
+        return  # One that waits for its next attempt is not on its way.
     plan = turn.program(row).plans[call.step]
     assert isinstance(plan, CallPlan | ScriptPlan | WebhookPlan), "only these have an open call"
+    if not call.left:
+        resend(turn, row)  # It waited for its place when the process died, so it surely had no effect.
+        return
     waits = not (isinstance(plan, WebhookPlan) or plan.safe_to_repeat) and call.link is None
     turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
     if waits:
@@ -130,6 +139,20 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
         answer_at_end(turn, row)
     else:
         resend(turn, row)
+
+
+def is_announced(plan: Plan) -> bool:
+    """Whether it is recorded when a call leaves: where nobody may repeat one that might have."""
+    return isinstance(plan, CallPlan) and plan.link is None and not plan.safe_to_repeat
+
+
+def call_leaves(turn: Turn, row: TransactionRow, given: CallLeaves) -> None:
+    """Record that an announced attempt leaves; one that is not open any more does not."""
+    call = row.call
+    if call is None or call.left or row.until or row.number != given.number:
+        return
+    if (call.step, call.attempt) == (given.step, given.attempt):
+        turn.emit(CallLeft(row.cycle, turn.at, row.id, call.step, call.attempt))
 
 
 def resend(turn: Turn, row: TransactionRow) -> None:
@@ -146,5 +169,6 @@ def resend(turn: Turn, row: TransactionRow) -> None:
             call.idempotency_key,
             call.request,
             call.link,
+            is_announced(turn.program(row).plans[call.step]),
         )
     )

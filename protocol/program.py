@@ -32,7 +32,7 @@ from protocol.definition import (
 )
 from protocol.duration import UNITS_NS, parse_duration
 from protocol.expression import Expression, Template, compile_expression, compile_template
-from protocol.fields import Contract, path_of
+from protocol.fields import Contract, path_of, split_location
 from protocol.flow import flow
 from protocol.loading import encode_definition
 
@@ -190,6 +190,7 @@ class Program(Struct, frozen=True, eq=False):
     plans: dict[str, Plan]
     mentions_hit: bool  # Whether any text of the definition may read the request itself.
     notes_success: frozenset[str]  # Steps that may read when they last succeeded.
+    sensitive: dict[str, frozenset[tuple[str, ...]]] = {}  # What must not be shown, by name of the scope.
 
     def webhook(self, step: str) -> WebhookPlan:
         """The plan of a webhook step; `KeyError` when there is no such webhook in this version."""
@@ -258,7 +259,18 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
     notes_success = frozenset(
         name for name in plans if _LAST_SUCCESS.search(msgspec.json.encode(definition.steps[name])) is not None
     )
-    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit, notes_success)
+    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit, notes_success, _sensitive(plans))
+
+
+def _sensitive(plans: Mapping[str, Plan]) -> dict[str, frozenset[tuple[str, ...]]]:
+    """The sensitive fields of each step; with one, also all that is made from data: lists, scripts, the request."""
+    found: dict[str, frozenset[tuple[str, ...]]] = {}
+    for name, plan in plans.items():
+        if isinstance(plan, WebhookPlan | CallPlan) and plan.contract.sensitive:
+            paths = (split_location(location) for location in plan.contract.sensitive)
+            found[name] = frozenset(tuple(part for part, _ in path) for path in paths)
+    made = [name for name, plan in plans.items() if isinstance(plan, SplitPlan | ScriptPlan)]
+    return {**found, **dict.fromkeys([*made, "hit"], frozenset({()}))} if found else {}
 
 
 def _webhook(

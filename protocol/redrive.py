@@ -10,6 +10,7 @@
 
 from protocol.definition import END
 from protocol.events_redrive import RedriveOrdered, TransactionResumed
+from protocol.fold_retention import is_gone
 from protocol.inputs import (
     Accepted,
     Ignored,
@@ -29,6 +30,7 @@ from protocol.state import Lineage, State, TransactionRow, transaction_name
 from protocol.transaction import run, take_parked
 from protocol.turn import Turn
 
+PURGED = "retention has dropped its data"
 WAITING = {"new": "in progress", "running": "in progress", "queued": "queued", "parked": "parked", "collected": "kept"}
 
 
@@ -78,21 +80,33 @@ def done_before(state: State, order: str, item: int) -> Redriven | None:
         return None
     try:
         return Redriven(found[0], state.hit(found[0]).transaction, already=True)
-    except KeyError:  # No request is behind it, or retention has removed it.
-        return Redriven(0, found[0], already=True)
+    except KeyError:  # It is a transaction that no request began, or a hit that retention has removed since.
+        return Redriven(0, found[0] if _is_transaction(state, found[0]) else 0, already=True)
+
+
+def _is_transaction(state: State, row_id: int) -> bool:
+    try:
+        state.transaction(row_id)
+    except KeyError:
+        return False
+    return True
 
 
 def refusal_of(state: State, given: Redrive) -> Refused | None:
     """Why an item can not be redriven now; it changes nothing, so a preview asks too."""
+    redelivers = given.action == "redeliver"
+    if is_gone(state, given.cycle, **{"hit" if redelivers else "transaction": given.item}):
+        return Refused(404, "Not found", "retention has removed it")
     status = state.cycle(given.cycle).status
     if status != "running":
         return Refused(409, "Cycle is not running", f"cycle {given.cycle} is {status}: start it first")
-    if given.action == "redeliver":
+    if redelivers:
         reason = _against_delivery(state, given)
     else:
         row = state.transaction(given.item)
         program = state.program(given.version)
-        reason = _against_resume(row, program) if given.action == "resume" else _against_rerun(row, program)
+        reason = PURGED if row.purged else None
+        reason = reason or (_against_resume if given.action == "resume" else _against_rerun)(row, program)
         names = [transaction_name(row.cycle, one) for one in row.redriven]
         reason = reason or _repeats(given, row.lineage, names)
     return None if reason is None else Refused(409, "Can not be redriven", reason)
@@ -100,6 +114,8 @@ def refusal_of(state: State, given: Redrive) -> Refused | None:
 
 def _against_delivery(state: State, given: Redrive) -> str | None:
     hit = state.hit(given.item)
+    if hit.purged:
+        return PURGED
     if hit.status in WAITING:
         return f"hit {hit.id} is {WAITING[hit.status]}: it has its place already"
     return _repeats(given, hit.lineage, [f"hit {one}" for one in hit.redriven])

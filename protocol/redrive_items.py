@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol.admission import Incoming, admit
+from protocol.chain import Chain
 from protocol.events import HitAccepted
 from protocol.events_redrive import RedriveAction
 from protocol.inputs import Hit, Redrive, Refused
@@ -114,6 +115,7 @@ def _admitted(program: Program, original: HitAccepted, at: int, lineage: Lineage
         body=original.body,
         at=at,
         depth=original.depth,
+        chain=_chain(original),
     )
     try:
         admitted = admit(program, step, request)
@@ -129,6 +131,10 @@ def _refused(reply: Reply) -> Refused:
     said: dict[str, Any] = msgspec.json.decode(reply.body)
     faults = "; ".join(f"{one['where']}: {one['rule']}, found {one['found']}" for one in said.get("faults", ()))
     return Refused(reply.status, said["title"], faults or said["detail"])
+
+
+def _chain(original: HitAccepted) -> Chain:
+    return Chain(original.chain, original.signed, original.sampled)
 
 
 def _as_it_came(original: HitAccepted, at: int, lineage: Lineage) -> Hit:
@@ -148,5 +154,6 @@ def _as_it_came(original: HitAccepted, at: int, lineage: Lineage) -> Hit:
         digest="",
         wants_reply=False,
         depth=original.depth,
+        chain=_chain(original),
         lineage=lineage,
     )

@@ -8,6 +8,7 @@ from protocol.answers import TRANSACTION_HEADER, json_reply, problem
 from protocol.calls import StepFailed, encode_body, encode_headers
 from protocol.events import ReplyBuilt, StepCompleted
 from protocol.program import RespondPlan
+from protocol.shown import shown
 from protocol.state import HitRow, Reply, TransactionRow, transaction_name
 from protocol.turn import Turn, scope
 
@@ -23,7 +24,8 @@ def respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
         if isinstance(status, str) and status.isdecimal():
             status = int(status)
         if not isinstance(status, int) or not 200 <= status <= 599:
-            raise StepFailed("invalid_response", f"a status lies from 200 to 599, not {status!r}")
+            found = shown(turn.program(row), plan.status.expressions, status)
+            raise StepFailed("invalid_response", f"a status lies from 200 to 599, not {found}")
         body, content_type = encode_body(plan.body.render(names), plan.body_as)
         headers = encode_headers(plan.headers.render(names))
         if body:

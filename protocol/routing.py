@@ -15,6 +15,7 @@ from protocol.events import (
     TransactionStarted,
 )
 from protocol.events_redrive import HitRedriven
+from protocol.incidents import Level
 from protocol.inputs import Accepted, Deliver, Duplicate, Hit, Ignored, Parked, Receipt, Refused, Resumed, Verdict
 from protocol.matching import find_candidates, read_hit
 from protocol.newer import give, is_outdated
@@ -41,6 +42,8 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
     except KeyError:  # A deploy came between the door and this turn.
         return Refused(404, "No such webhook", f"cycle {hit.cycle} has no webhook step {hit.step} any more")
+    if hit.depth > turn.state.program(cycle.definition_hash).definition.settings.max_depth:
+        return _too_deep(turn, hit)
     if cycle.status != "running" and cycle.once != ("running" if plan.match else "waiting"):
         return _while_stopped(turn, hit)
     if not plan.match:
@@ -69,6 +72,18 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
     if not _match(turn, accepted, plan, candidates, hit.mark):
         return Ignored(accepted.id, row.id)
     return Resumed(accepted.id, row.id, tuple(candidates) if len(candidates) > 1 else ())
+
+
+def _too_deep(turn: Turn, hit: Hit) -> Refused:
+    """A chain that comes back once too often; told once, since who refuses a caller may be asked again."""
+    chain, cycle = hit.chain, turn.state.cycle(hit.cycle)
+    detail = f"chain {chain.id} is {hit.depth} hand-overs deep at {hit.cycle}/{hit.step}"
+    if chain.id not in cycle.looped:
+        said = detail if chain.signed else f"{detail}, as its caller says"
+        level: Level = "error" if chain.signed else "warning"  # Whoever knows the URL can say so.
+        facts = {"chain": chain.id, "depth": hit.depth, "signed": chain.signed}
+        turn.incident(0, hit.step, "loop_detected", f"508 Loop Detected: {said}", level, facts)
+    return Refused(508, "Loop Detected", detail)
 
 
 def run_once(turn: Turn) -> Verdict:
@@ -107,6 +122,9 @@ def accept(turn: Turn, hit: Hit) -> int:
             hit.origin,
             hit.answer_by,
             hit.script,
+            hit.chain.id,
+            hit.chain.signed,
+            hit.chain.sampled,
         )
     )
     if (lineage := hit.lineage) is not None:

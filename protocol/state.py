@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from protocol.events import Origin, Request
 from protocol.events_redrive import RedriveAction
+from protocol.incidents import Kind, Level
 from protocol.program import Program
 
 TransactionStatus = Literal["running", "held", "completed", "failed", "stopped"]
@@ -69,6 +70,20 @@ class Remains(Struct, frozen=True, array_like=True, gc=False):
     arrived: bool = False
 
 
+class RemoteRow(Struct, gc=False, array_like=True):
+    """What a cycle remembers of one remote system."""
+
+    recent: list[tuple[int, int]] = []  # Slots of its rate's window, and how many calls ended in each.
+    until: int = 0  # When it may be called again, after it asked for patience; kept until it gives another answer.
+    refusals: int = 0  # How often it asked for patience, one time after the other.
+
+
+class OpenAlert(Struct, gc=False, array_like=True):
+    """An alert that is under way."""
+
+    incidents: list[int]  # What it tells.
+
+
 class CycleRow(Struct, gc=False, array_like=True):
     """One cycle: its current definition, its status and its counts."""
 
@@ -88,6 +103,13 @@ class CycleRow(Struct, gc=False, array_like=True):
     once: Once = ""  # An order to run once: it waits for its request, or runs it.
     once_since: int = 0  # Transactions of that run have greater numbers.
     succeeded: dict[str, int] = {}  # By step that mentions `last_success`: when the latest attempt that worked left.
+    deepest: dict[str, tuple[int, str]] = {}  # Depth and chain of the deepest that came to a `wait_all`, by its step.
+    looped: list[str] = []  # The latest chains that were refused for their depth, so that each is told once.
+    alerts: Literal["", "warning", "error"] = ""  # The level from which on incidents are told.
+    alert: OpenAlert | None = None
+    untold: int = 0  # Incidents that wait for their alert.
+    remotes: dict[str, RemoteRow] = {}  # By `protocol.remotes.remote_of`; only those with something to remember.
+    removed: int = 0  # The highest id that retention has removed; of ids up to it, some are gone.
 
 
 class DefinitionRow(Struct, gc=False, array_like=True):
@@ -128,6 +150,9 @@ class HitRow(Struct, gc=False, array_like=True):
     failed_at: str = ""  # The step at which one of them failed.
     lineage: Lineage | None = None  # Of a hit that is an earlier one again.
     redriven: list[int] = []  # The hits that were this one again, the latest of them.
+    chain: str = ""  # The chain that it said it belongs to.
+    sampled: bool = True
+    purged: int = 0  # When retention dropped what it carried.
 
 
 class OpenCall(Struct, gc=False, array_like=True):
@@ -143,6 +168,7 @@ class OpenCall(Struct, gc=False, array_like=True):
     refusals: int = 0  # Attempts that the remote put off, with 429 or 503, one after the other.
     acted: bool = False  # Whether an attempt under its key may have taken effect.
     at: int = 0  # When the latest attempt left.
+    left: bool = True  # Whether the attempt may have left; False while it is announced that this would be said.
 
 
 class TransactionRow(Struct, gc=False, array_like=True):
@@ -181,6 +207,11 @@ class TransactionRow(Struct, gc=False, array_like=True):
     arrived: bool = (
         False  # Whether it is at a webhook whose request has come, which its script or its list keeps there.
     )
+    alone: bool = False  # Whether no request is behind the pass in progress, since a hold expired.
+    waits: str = ""  # Why it waited last: the reason of its `WaitStarted`.
+    chain: str = ""  # What set it off, and its latest pass; the id of a trace (`protocol.chain`).
+    sampled: bool = True
+    purged: int = 0  # When retention dropped its data: it can not run again, and is no candidate of a match.
 
 
 class IncidentRow(Struct, gc=False, array_like=True):
@@ -191,9 +222,10 @@ class IncidentRow(Struct, gc=False, array_like=True):
     at: int
     transaction: int
     step: str
-    kind: str
+    kind: Kind
     message: str
-    level: str
+    level: Level
+    detail: dict[str, Any] = {}
 
 
 class UsageRow(Struct, gc=False, array_like=True):
@@ -207,7 +239,8 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
-IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "parted"]
+Removable = TransactionRow | HitRow | IncidentRow
+IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "parted", "alert"]
 
 
 def usage_name(day: int, cycle: str, step: str) -> str:
@@ -239,6 +272,10 @@ class State(Protocol):
         """The row of a hit."""
         ...
 
+    def incident(self, incident: int) -> IncidentRow:
+        """The row of an incident."""
+        ...
+
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:
         """The row of a step's tasks on a day; a new one when there is none yet."""
         ...
@@ -257,6 +294,10 @@ class State(Protocol):
 
     def save(self, row: Row) -> None:
         """Keep a row that is new or was changed."""
+        ...
+
+    def drop(self, kind: type[Removable], row_id: int) -> None:
+        """Remove a row for good; one that is not there is no error. Its entries are unfiled apart."""
         ...
 
     def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:

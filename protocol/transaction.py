@@ -32,14 +32,15 @@ from protocol.events import (
 from protocol.events_redrive import CallWithheld
 from protocol.expression import EmptySource, ExpressionError
 from protocol.failures import keep, step_failed
-from protocol.fields import show
+from protocol.fields import HIDDEN
 from protocol.fold_redrive import is_pending
+from protocol.incidents import Kind
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
 from protocol.lists import value_at
 from protocol.matching import find_parked, read_hit
 from protocol.moving import move
 from protocol.newer import give
-from protocol.outcomes import answered, attempt_failed, hook_ended, resend
+from protocol.outcomes import answered, attempt_failed, hook_ended, is_announced, put_off, resend
 from protocol.parting import SPLIT_MAX, complete
 from protocol.program import (
     HOOK,
@@ -54,7 +55,9 @@ from protocol.program import (
     WaitPlan,
     WebhookPlan,
 )
+from protocol.remotes import left_alone
 from protocol.replies import answer_at_end, respond
+from protocol.shown import shown, told
 from protocol.state import HitRow, Parting, TransactionRow
 from protocol.turn import Turn, scope
 
@@ -138,11 +141,11 @@ def _step(turn: Turn, row: TransactionRow) -> None:
             case _:
                 assert_never(plan)
     except EmptySource as fault:
-        step_failed(turn, row, "required_source_empty", f"Required source is empty: {fault}")
+        step_failed(turn, row, "required_source_empty", f"Required source is empty: {told(turn.program(row), fault)}")
     except ExpressionError as fault:
-        step_failed(turn, row, "invalid_expression", str(fault))
+        step_failed(turn, row, "invalid_expression", told(turn.program(row), fault))
     except StepFailed as fault:
-        step_failed(turn, row, fault.kind, str(fault))
+        step_failed(turn, row, fault.kind, str(fault), fault.detail)
 
 
 def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
@@ -150,31 +153,31 @@ def _split(turn: Turn, row: TransactionRow, plan: SplitPlan) -> None:
     step = row.step
     items = plan.items.evaluate(scope(turn.state, row))
     if not isinstance(items, list):
-        raise StepFailed(
-            "can_not_be_split", f"Step data cannot be split: {plan.items.text} is no list, but {show(items)}"
-        )
+        found = shown(turn.program(row), (plan.items,), items)
+        raise StepFailed("can_not_be_split", f"Step data cannot be split: {plan.items.text} is no list, but {found}")
     if len(items) > SPLIT_MAX:
         raise StepFailed("can_not_be_split", f"Step data cannot be split: {len(items)} items, of at most {SPLIT_MAX}")
-    while row.split < len(items):
-        if turn.exhausted:
-            return
-        turn.passes += 1
-        event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], plan.after)
-        run(turn, turn.state.transaction(turn.emit(event)))
-    turn.succeeded(row, step, turn.at)
-    turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
+    if _begin_each(turn, row, step, items, plan.after):
+        turn.succeeded(row, step, turn.at)
+        turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {"count": len(items)}, END))
 
 
 def _part(turn: Turn, row: TransactionRow, parting: Parting) -> None:
     """The same for the items of a list that nobody named."""
     items = value_at(row.data[parting.step], parting.path)
+    if _begin_each(turn, row, parting.step, items, parting.target):
+        turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
+
+
+def _begin_each(turn: Turn, row: TransactionRow, step: str, items: Sequence[Any], target: str) -> bool:
+    """Begin transactions for the items that have none yet; False when the turn can not hold them all."""
     while row.split < len(items):
         if turn.exhausted:
-            return
+            return False
         turn.passes += 1
-        event = TransactionSplit(row.cycle, turn.at, row.id, parting.step, row.split, items[row.split], parting.target)
+        event = TransactionSplit(row.cycle, turn.at, row.id, step, row.split, items[row.split], target)
         run(turn, turn.state.transaction(turn.emit(event)))
-    turn.emit(TransactionCompleted(row.cycle, turn.at, row.id))
+    return True
 
 
 def _hold(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
@@ -201,9 +204,16 @@ def take_parked(turn: Turn, row: TransactionRow, step: str, key: Sequence[str]) 
 def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     step = row.step
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
-        raise StepFailed("loop_detected", f"508 Loop Detected: links are {row.depth} deep at {step}")
+        detail = {"chain": row.chain, "depth": row.depth + 1, "signed": True}
+        message = f"508 Loop Detected: chain {row.chain} is {row.depth} hand-overs deep at {row.cycle}/{step}"
+        raise StepFailed("loop_detected", message, detail)
     before = row.pending.request if row.pending is not None and is_pending(row, step) else None
-    _intend(turn, row, plan, before or render_request(plan, scope(turn.state, row)), plan.link)
+    request = before or render_request(plan, scope(turn.state, row))
+    until = left_alone(turn.state.cycle(row.cycle), request)
+    if until > turn.at:
+        put_off(turn, row, until, "remote")
+    else:
+        _intend(turn, row, plan, request, plan.link)
 
 
 def _intend(
@@ -216,7 +226,8 @@ def _intend(
         turn.emit(CallWithheld(row.cycle, turn.at, row.id, step, key, request))
         turn.incident(row.id, step, "unknown_outcome", "a person must say whether the call took effect")
         return
-    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, link))
+    announced = is_announced(plan)
+    turn.emit(CallIntended(row.cycle, turn.at, row.id, step, 1, key, request, link, announced))
 
 
 def _arrived(turn: Turn, row: TransactionRow, plan: WebhookPlan) -> None:
@@ -245,7 +256,7 @@ def call_ended(turn: Turn, row: TransactionRow, ended: CallEnded) -> None:
             turn.succeeded(row, call.step, call.at)
             complete(turn, row, data)
         case CallFailure(phase=phase, reason=reason):
-            kind = "connection_failed" if phase == "connect" else "no_answer"
+            kind: Kind = "connection_failed" if phase == "connect" else "no_answer"
             kind = "script_failed" if call.request.method in (SCRIPT, HOOK) else kind
             attempt_failed(turn, row, phase, kind, reason)
     run(turn, row)
@@ -255,13 +266,17 @@ def wait_over(turn: Turn, row: TransactionRow) -> None:
     """The time of a delay, or for another attempt, has come."""
     step = row.step
     turn.emit(WaitEnded(row.cycle, turn.at, row.id, step))
+    plan = turn.program(row).plans[step]
     if row.call is not None:
-        resend(turn, row)
-    else:
-        plan = turn.program(row).plans[step]
+        until = left_alone(turn.state.cycle(row.cycle), row.call.request)
+        if until > turn.at:
+            put_off(turn, row, until, "remote")
+        else:
+            resend(turn, row)
+    elif isinstance(plan, WaitPlan):
         turn.succeeded(row, step, turn.at)
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, {}, plan.after))
-    run(turn, row)
+    run(turn, row)  # A call that waited for its remote is made now, from what its step renders now.
 
 
 def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
@@ -271,9 +286,9 @@ def _wait(turn: Turn, row: TransactionRow, plan: WaitPlan) -> None:
         value = plan.until.render(scope(turn.state, row))
         until = instant_ns(value)
     if until is None or until > turn.at + LENGTH_NS_MAX:
-        raise StepFailed(
-            "invalid_instant", f"a wait ends within ten years, at RFC 3339 or milliseconds, not {show(value)}"
-        )
+        found = HIDDEN if plan.until is None else shown(turn.program(row), plan.until.expressions, value)
+        message = f"a wait ends within ten years, at RFC 3339 or milliseconds, not {found}"
+        raise StepFailed("invalid_instant", message)
     if until > turn.at:
         turn.emit(WaitStarted(row.cycle, turn.at, row.id, row.step, until, "delay"))
     else:

@@ -18,6 +18,8 @@ from protocol.canonical import instant_text
 from protocol.cloudevents import read_event
 from protocol.events import AnyEvent, IncidentRaised, StepSucceeded, encode_event
 from protocol.evolve import evolve
+from protocol.fold_hits import hit_of, pass_hit
+from protocol.incidents import Kind, Level
 from protocol.inputs import Input, Verdict
 from protocol.program import Program
 from protocol.state import HitRow, State, TransactionRow, transaction_name
@@ -75,9 +77,17 @@ class Turn:
         """Whether the turn holds as much as one turn may; what is not begun yet goes to `rest`."""
         return self._bytes > TURN_BYTES or self.passes >= TURN_PASSES
 
-    def incident(self, transaction: int, step: str, kind: str, message: str, level: Any = "error") -> None:
+    def incident(
+        self,
+        transaction: int,
+        step: str,
+        kind: Kind,
+        message: str,
+        level: Level = "error",
+        detail: dict[str, Any] | None = None,
+    ) -> None:
         """Record something a person should know."""
-        self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level))
+        self.emit(IncidentRaised(self.cycle, self.at, transaction, step, kind, message, level, detail or {}))
 
     def succeeded(self, row: TransactionRow, step: str, began: int) -> None:
         """Record that a step did its work, where its definition asks for it."""
@@ -89,8 +99,12 @@ class Turn:
         return self.state.program(row.definition_hash)
 
     def caller(self, row: TransactionRow) -> HitRow | None:
-        """The request that began the latest pass; None after a `wait_all`, which no request began."""
-        return self.state.hit(row.hit) if row.hit else None
+        """The request that began the latest pass; None after a `wait_all` or an expired hold, which none began.
+
+        None too for one that retention has dropped from: its caller was told long ago.
+        """
+        hit = pass_hit(self.state, row)
+        return None if hit is None or hit.purged else hit
 
 
 def scope(state: State, row: TransactionRow) -> dict[str, Any]:
@@ -110,8 +124,8 @@ def scope(state: State, row: TransactionRow) -> dict[str, Any]:
     names["last_success"] = None
     if row.step in program.notes_success and (last := state.cycle(row.cycle).succeeded.get(row.step)) is not None:
         names["last_success"] = instant_text(last)
-    if program.mentions_hit and row.hit:
-        hit = state.hit(row.hit)
+    hit = hit_of(state, row) if program.mentions_hit else None
+    if hit is not None:
         try:
             body, event = read_event(hit.headers, hit.body, hit.content_type)
         except BodyError:  # The step does not check its requests, and this one is not what it says.

@@ -143,12 +143,17 @@ class ThreadAppender(trio.abc.Instrument):
 class Committer:
     """Collects groups of records, makes them durable, and releases what waited for them.
 
+    Args:
+        appender: how a batch reaches the journal.
+        clock: wall time.
+        batch_bytes_max: of one batch of several groups; a commit takes at most half a segment.
+
     Attributes:
         full: the disk has no room, and the door refuses what is new until it has.
         latency: how long commits took.
     """
 
-    def __init__(self, appender: Appender, clock: Callable[[], int]) -> None:
+    def __init__(self, appender: Appender, clock: Callable[[], int], batch_bytes_max: int = BATCH_BYTES_MAX) -> None:
         self.full = False
         self.latency = Histogram()
         self._appender = appender
@@ -156,7 +161,8 @@ class Committer:
         self._pending: list[tuple[Group, Release]] = []
         self._wake = trio.Event()
         self._dirty = False
-        self._batch_bytes = BATCH_BYTES_MAX  # Less while what is left of the disk takes no whole batch.
+        self._batch_bytes_max = batch_bytes_max
+        self._batch_bytes = batch_bytes_max  # Less while what is left of the disk takes no whole batch.
         self._looked_at = 0.0  # When a full disk was last looked at.
 
     @property
@@ -193,7 +199,7 @@ class Committer:
                     await trio.sleep(FULL_RETRY_S)
                 self._batch_bytes = sum(sum(map(len, records)) for records in groups) // 2
                 continue
-            self._batch_bytes = BATCH_BYTES_MAX
+            self._batch_bytes = self._batch_bytes_max
             if groups:
                 self.latency.observe(time.perf_counter() - began)
             for _, release in batch:

@@ -7,15 +7,19 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from protocol.ages import Retention, age_faults
+from protocol.alert_settings import Alerts
+from protocol.convert import convert_struct
 from protocol.duration import parse_duration
 
 CONFIG_FILE = "cyclewright.toml"
 TOKEN_VARIABLE = "CYCLEWRIGHT_TOKEN"  # noqa: S105 - The name of a variable, not a secret.
+CHAIN_KEY_VARIABLE = "CYCLEWRIGHT_CHAIN_KEY"  # Shared by servers that believe each other's chain headers.
 TOKEN_FILE = "admin.token"  # noqa: S105 - The name of a file, not a secret.
 KEY_FILE = "status.key"
 JOURNAL_FOLDER = "journal"
@@ -38,9 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `cyclewright.toml` may say."""
 
     bind: str = "127.0.0.1:8080"
-    tls_certificate: str = (
-        ""  # A PEM file, with the chain; relative to the project. With it the server speaks TLS only.
-    )
+    tls_certificate: str = ""  # A PEM file with the chain, in the project. With it the server speaks TLS only.
     tls_key: str = ""  # Its key, a PEM file that others can not read.
     public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
     project: str = "."  # The folder of the cycles; the command line says it, not the file.
@@ -57,6 +59,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     answer_timeout: str = "10 seconds"  # For a caller to take more of his answer; with the grace, below 30 seconds.
     grace: str = "20 seconds"  # What a SIGTERM leaves for passes in progress; supervisors kill after 30.
     quota: Quota = Quota()
+    retention: Retention = Retention()  # How long what is over is kept, where a cycle does not say it.
+    alerts: Alerts = Alerts()  # Where incidents are told, for cycles that say nothing of their own.
     segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property
@@ -111,6 +115,7 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
             raise ValueError("project is the folder of this file, and is not written in it")
         said["project"] = str(project)
         said["data"] = str(data) if data is not None else str(project / said.get("data", Settings().data))
+        said["retention"] = _retention(said.get("retention", {}))
         settings = msgspec.convert(said, Settings)
         settings.host_port  # noqa: B018 - Reading it checks it.
         if settings.segment_bytes < SEGMENT_BYTES_MIN:
@@ -122,6 +127,17 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
     return settings
+
+
+def _retention(said: Any) -> Retention:
+    """The ages, told by the rules of a cycle file."""
+    found, faults = convert_struct(said, Retention, ("retention",))
+    for fault in faults:
+        raise ValueError(f"{'.'.join(fault.path)} {fault.rule}, found {fault.found}")
+    retention: Retention = found
+    for name, rule in age_faults(retention):
+        raise ValueError(f"retention.{name}: {rule}")
+    return retention
 
 
 def secret_file(path: Path) -> str:
@@ -138,3 +154,8 @@ def secret_file(path: Path) -> str:
 def admin_token(data: Path) -> str:
     """The token of the API: from the environment, else from its file beside the journal."""
     return os.environ.get(TOKEN_VARIABLE) or secret_file(data / TOKEN_FILE)
+
+
+def chain_key() -> str:
+    """The key of chain headers that servers of one operator share; "" when this one keeps to itself."""
+    return os.environ.get(CHAIN_KEY_VARIABLE, "")

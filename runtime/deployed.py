@@ -14,7 +14,9 @@ from journal import LOCAL_PARTITION, LogReader
 from protocol.definition import Definition, WebhookStep
 from protocol.events import CycleDeployed
 from protocol.loading import decode_definition
+from protocol.state import CycleRow, DefinitionRow
 from runtime.masking import Hidden
+from runtime.snapshots import known_versions
 from runtime.store import StoreError
 from runtime.store.database import peek
 
@@ -75,12 +77,16 @@ class Known:
             return -1
         if applied >= next_seq:
             return -1  # Of another journal, or of one that lost its end: a start builds it again.
+        self.learn_rows(cycles, definitions)
+        return applied
+
+    def learn_rows(self, cycles: list[CycleRow], definitions: list[DefinitionRow]) -> None:
+        """Learn what rows say."""
         versions = {row.hash: decode_definition(row.definition) for row in definitions}
         for definition in versions.values():
             self._learn(definition.cycle, definition, {})
         for row in cycles:
             self._learn(row.name, versions[row.definition_hash], row.identifiers)
-        return applied
 
 
 def read_known(reader: LogReader, store: Path, progress: Callable[[int], None] | None = None) -> Known:
@@ -93,6 +99,9 @@ def read_known(reader: LogReader, store: Path, progress: Callable[[int], None] |
     """
     known = Known()
     applied = known.read_store(store, reader.next_seq)
+    if applied + 1 < reader.first_seq:
+        applied, cycles, definitions = known_versions(reader)
+        known.learn_rows(cycles, definitions)
     for frame in reader.read(LOCAL_PARTITION, applied):
         for seq, packed in enumerate(_events(frame.payload), frame.base_seq):
             if seq > applied and memoryview(packed)[1] == _TAG:  # An array of at most 15 has its tag in byte 1.

@@ -7,7 +7,7 @@
 
 import base64
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -37,17 +37,21 @@ class Deployed(Struct, frozen=True):
     gone: list[str] = []
 
 
-def identifiers(definition: Definition, known: Mapping[str, str]) -> dict[str, str]:
+def identifiers(
+    definition: Definition, known: Mapping[str, str], chance: Callable[[int], bytes] = secrets.token_bytes
+) -> dict[str, str]:
     """The webhook identifiers of a definition: pinned ones, known ones, and new random ones."""
     found: dict[str, str] = {}
     for name, step in definition.steps.items():
         if isinstance(step, WebhookStep):
-            fresh = base64.b32encode(secrets.token_bytes(IDENTIFIER_BYTES)).decode().rstrip("=").lower()
+            fresh = base64.b32encode(chance(IDENTIFIER_BYTES)).decode().rstrip("=").lower()
             found[name] = step.identifier or known.get(name) or fresh
     return found
 
 
-async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deployed:
+async def deploy(
+    engine: Engine, definitions: Mapping[str, Definition], chance: Callable[[int], bytes] = secrets.token_bytes
+) -> Deployed:
     """Make definitions the current ones; a cycle that is new starts, one that was stopped stays so."""
     done = Deployed(gone=[row.name for row in engine.state.cycles() if row.name not in definitions])
     for name, definition in definitions.items():
@@ -58,7 +62,8 @@ async def deploy(engine: Engine, definitions: Mapping[str, Definition]) -> Deplo
         except KeyError:
             known, before = {}, ""
         digest = version_name(packed)
-        given = Deploy(name, engine.clock(), packed, digest, {**known, **identifiers(definition, known)})
+        names = {**known, **identifiers(definition, known, chance)}
+        given = Deploy(name, engine.clock(), packed, digest, names, engine.settings.alerts)
         await engine.order(given).decided()
         (done.unchanged if digest == before else done.changed if before else done.new).append(name)
         if not before:

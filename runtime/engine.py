@@ -7,6 +7,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,16 +19,12 @@ from protocol.cycle import decide
 from protocol.definition import Connector
 from protocol.events import (
     AnyEvent,
-    CallIntended,
     WriterStarted,
     decode_events,
     encode_event,
 )
 from protocol.evolve import evolve
 from protocol.inputs import (
-    CallAnswer,
-    CallEnded,
-    CallFailure,
     Continue,
     Deliver,
     Duplicate,
@@ -42,19 +39,23 @@ from protocol.inputs import (
 from protocol.outbox import (
     AnswerLink,
     ArmTimer,
+    CloseGate,
     Effect,
     PerformCall,
     RearmTimers,
     Report,
+    SendAlert,
     SendReply,
     awaits_reply,
     outbox,
 )
-from protocol.program import CallPlan
 from protocol.state import HitRow, TransactionRow, transaction_name
 from protocol.verdicts import first_verdict, verdict_reply
+from runtime.alerting import Alerting
+from runtime.calling import Calling, connector_of
+from runtime.checkpoints import Checkpoints
 from runtime.clock import Clock
-from runtime.committer import Appender, Committer
+from runtime.committer import BATCH_BYTES_MAX, Appender, Committer
 from runtime.config import Settings
 from runtime.counters import Counters
 from runtime.links import Links
@@ -62,16 +63,16 @@ from runtime.metering import Meter
 from runtime.network import Network
 from runtime.outbound import Outbound
 from runtime.scripts import Scripts
-from runtime.store import StoredState, StoreFull
+from runtime.secrets import Secrets
+from runtime.store import StoredState
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
 from runtime.timers import Timers
 from runtime.watching import Watchers
 
+SEGMENT_BATCHES = 8  # A batch is at most such a part of a segment, half of which is all that one commit may take.
 TURNS_AT_ONCE = 64  # Between two looks at the rest of the loop: about 10 ms of turns.
-CHECKPOINT_S = 0.05  # At most this old is the store, and so what lists show; long enough to merge repeated writes.
 CHECKPOINT_ROWS_MAX = 4000  # Rows taken at once when replaying; taking one costs about a microsecond.
-STORE_RETRY_S = 1.0  # Between tries to write a checkpoint that found no room; rows stay in memory meanwhile.
 REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.engine")
@@ -86,18 +87,22 @@ class Engine:
         self.state = state
         self.clock = clock
         self.settings = settings
-        self.committer = Committer(appender, clock)
+        self.committer = Committer(appender, clock, min(BATCH_BYTES_MAX, settings.segment_bytes // SEGMENT_BATCHES))
+        self.checkpoints = Checkpoints(state, self.committer, lambda: self.next_seq - 1)
         self.timers = Timers(state, clock, self.post, backlog=lambda: len(self._inbox))
         self.meter = Meter(state, clock, settings.quota.tasks_per_month)
         self.scripts = Scripts(Path())
         self.outbound: Network = Outbound()
         self.next_seq = 0
-        self._applied = -1
-        self._store_full = False
-        self.connections: Callable[[str, str], Connector] = self._connector
+        self.connections: Callable[[str, str], Connector] = partial(connector_of, self)
         self.public_url = ""
         self.sign: Callable[[int], str] = lambda hit: ""  # noqa: ARG005 - Replaced by the door, which has the key.
-        self._links = Links(self)
+        self.chain_key = b""  # Signs the chain headers of calls.
+        self.own_urls: frozenset[str] = frozenset()  # What comes before the identifier in URLs of own webhooks.
+        self.calling = Calling(self)
+        self.links = Links(self)
+        self.alerting = Alerting(self)
+        self.secrets = Secrets(self)
         self.journal = log_
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
@@ -124,7 +129,7 @@ class Engine:
         self.meter.check()
         if (
             self.committer.full
-            or self._store_full
+            or self.checkpoints.full
             or len(self._inbox) >= settings.mailbox_items_max
             or self._inbox_bytes + body_bytes(hit) > settings.mailbox_bytes_max
             or self.state.running_count >= settings.running_max
@@ -155,7 +160,7 @@ class Engine:
             self._write(WriterStarted("", self.clock(), self._epoch, "0.1.0", 1))
             self._recover()
             nursery.start_soon(self.timers.run)
-            nursery.start_soon(self._checkpoints)
+            nursery.start_soon(self.checkpoints.run)
             await self.committer.flushed()
             task_status.started()
             try:
@@ -174,16 +179,10 @@ class Engine:
                     evolve(self.state, event, seq)
                     self.next_seq = seq + 1
             if self.state.changed >= CHECKPOINT_ROWS_MAX:
-                self._checkpoint_now()
+                self.checkpoints.now()
             if progress is not None:
                 progress(self.next_seq)
-        self._checkpoint_now()
-
-    def _checkpoint_now(self) -> None:
-        taken = self.state.checkpoint(self.next_seq - 1)
-        taken.write(self.state.database)
-        self.state.written(taken)
-        self._applied = taken.applied
+        self.checkpoints.now()
 
     def _recover(self) -> None:
         """What a restart owes: callers who waited are gone, open calls are unknown, queues go on."""
@@ -191,17 +190,20 @@ class Engine:
         hits: dict[str, list[int]] = {}
         for hit in database.rows(TABLES[HitRow], "waiting = 1 ORDER BY id"):
             hits.setdefault(hit.cycle, []).append(hit.id)
-        transactions: dict[str, list[int]] = {}
+        transactions: dict[str, list[TransactionRow]] = {}
         for row in database.rows(TABLES[TransactionRow], "active = 1 ORDER BY id"):
-            transactions.setdefault(row.cycle, []).append(row.id)
+            transactions.setdefault(row.cycle, []).append(row)
         for cycle in self.state.cycles():
             name, at = cycle.name, self.clock()
             if cycle.status == "running" and self.state.find("collected", (name,), 1):
                 self.post(Deliver(name, at))
             if name in hits:
                 self.post(Recover(name, at, tuple(hits[name]), ()))
-            for transaction in transactions.get(name, ()):
-                self.post(Recover(name, at, (), (transaction,)))
+            self.calling.recover(cycle, transactions.get(name, []))
+            if cycle.alert is not None:
+                self.spawn(self.alerting.send, name, cycle.alert.incidents)
+            for row in transactions.get(name, ()):
+                self.post(Recover(name, at, (), (row.id,)))
 
     async def _turns(self) -> None:
         while True:
@@ -226,6 +228,7 @@ class Engine:
         decision = decide(self.state, given, self.next_seq)
         self._drained += 1
         self.next_seq += len(decision.events)
+        self.checkpoints.note_change()
         effects = outbox(self.state, decision, self.status_url)
         if decision.verdict is None and decision.rest and ticket is not None:
             self._put_back(decision.rest, ticket)
@@ -246,6 +249,7 @@ class Engine:
     def _write(self, event: AnyEvent) -> None:
         evolve(self.state, event, self.next_seq)
         self.next_seq += 1
+        self.checkpoints.note_change()
         self.committer.submit([encode_event(event)], lambda: None)
 
     def _outcome(self, given: Input, verdict: Verdict, ticket: Ticket | None) -> Outcome:
@@ -280,15 +284,19 @@ class Engine:
             case SendReply(hit=hit, reply=reply):
                 for waiter in self._waiters.pop(hit, ()):
                     waiter.answer(reply)
-            case PerformCall(call=call, number=number, depth=depth, data=data):
+            case PerformCall(call=call, number=number, data=data):
                 if call.link is None:
-                    self.spawn(self._call, call, number, data)
+                    self.spawn(self.calling.perform, call, number, data)
                 else:
-                    self._links.hand_over(call, number, depth, call.link)
+                    self.links.hand_over(call, number, call.link)
             case AnswerLink(ended=ended):
                 self.post(ended)
             case ArmTimer(due=due):
                 self.timers.arm(due)
+            case CloseGate(cycle=cycle, remote=remote, until=until):
+                self.calling.close(cycle, remote, until)
+            case SendAlert(cycle=cycle, incidents=incidents):
+                self.spawn(self.alerting.send, cycle, incidents)
             case RearmTimers():
                 self.timers.rearm()
             case Report(incident=incident):
@@ -307,20 +315,6 @@ class Engine:
         """Start a task that ends with the engine."""
         assert self._nursery is not None, "effects are released by a running engine"
         self._nursery.start_soon(task, *arguments)
-
-    def _connector(self, cycle: str, name: str) -> Connector:
-        program = self.state.program(self.state.cycle(cycle).definition_hash)
-        return program.definition.connectors.get(name, Connector())
-
-    async def _call(self, call: CallIntended, number: int, data: dict[str, Any] | None) -> None:
-        outcome = await (self._perform(call) if data is None else self.scripts.perform(call, data))
-        self.post(CallEnded(call.cycle, self.clock(), call.transaction, call.step, number, call.attempt, outcome))
-
-    async def _perform(self, call: CallIntended) -> CallAnswer | CallFailure:
-        plan = self.state.program(self.state.transaction(call.transaction).definition_hash).plans[call.step]
-        safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
-        connector = self.connections(call.cycle, call.request.connector)
-        return await self.outbound.perform(call, connector, safe_to_repeat=safe)
 
     # ------------------------------------------------------------------ answers and looks
 
@@ -349,35 +343,9 @@ class Engine:
 
     async def checkpointed(self) -> None:
         """Wait until the store has everything decided so far, so that a list shows it."""
-        target = self.next_seq - 1
-        while self._applied < target:  # noqa: ASYNC110 - A checkpoint is always at most CHECKPOINT_S away.
-            await trio.sleep(CHECKPOINT_S / 5)
+        await self.checkpoints.reached()
 
     @property
     def idle(self) -> bool:
         """Whether no pass is in progress and no input waits."""
         return not self._inbox and not self.state.running_count
-
-    async def _checkpoints(self) -> None:
-        """Write checkpoints behind the journal until cancelled."""
-        while True:
-            await trio.sleep(CHECKPOINT_S)
-            if self._applied < self.next_seq - 1:
-                await self._checkpoint()
-
-    async def _checkpoint(self) -> None:
-        taken = self.state.checkpoint(self.next_seq - 1)
-        await self.committer.flushed()
-        while True:
-            try:
-                await trio.to_thread.run_sync(taken.write, self.state.database)
-            except StoreFull as fault:
-                if not self._store_full:
-                    log.warning("the store can not be written; requests are refused until it can", fault=str(fault))
-                self._store_full = True
-                await trio.sleep(STORE_RETRY_S)
-            else:
-                break
-        self._store_full = False
-        self.state.written(taken)
-        self._applied = taken.applied

@@ -6,11 +6,13 @@ first attempt made. Nothing waits in a slot: the parent's pass is a row until th
 
 from typing import TYPE_CHECKING
 
-from protocol.admission import Incoming
+from msgspec import UNSET
+
+from protocol.admission import Incoming, handed_over
 from protocol.answers import problem
 from protocol.events import CallIntended, Origin
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Resumed
-from protocol.program import Program
+from protocol.program import Program, WebhookPlan
 from protocol.state import Reply
 from runtime.reception import hit_of
 
@@ -24,27 +26,24 @@ class Links:
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
 
-    def hand_over(self, call: CallIntended, number: int, depth: int, link: tuple[str, str]) -> None:
-        """Hand a request to another cycle: the same checks and answers as over HTTP, without a socket."""
+    def hand_over(self, call: CallIntended, number: int, link: tuple[str, str], *, by_url: bool = False) -> None:
+        """Hand a request to another cycle: the same checks and answers as over HTTP, without a socket.
+
+        A webhook that verifies its callers trusts a link, which the author of a cycle has written. What was found by a
+        URL may have been named by data, so it is refused as any caller who can not sign.
+        """
         cycle, step = link
-        request = call.request
+        row = self._engine.state.transaction(call.transaction)
         origin = Origin(call.cycle, call.transaction, call.step, number)
-        headers = {**request.headers, "content-type": request.content_type}
-        incoming = Incoming(
-            method=request.method,
-            headers=headers,
-            query={},
-            body=request.body,
-            at=self._engine.clock(),
-            origin=origin,
-            depth=depth + 1,
-            delivery=call.idempotency_key,
-        )
+        incoming = handed_over(row, call.step, call.request, call.idempotency_key, self._engine.clock())
         try:
             program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
-            program.webhook(step)
+            refusal = unsigned(program.webhook(step)) if by_url else None
         except KeyError:
             self._answer(origin, problem(404, "No such webhook", f"there is no webhook {cycle}/{step}"), 0, "")
+            return
+        if refusal is not None:
+            self._answer(origin, refusal, 0, "")
             return
         self._engine.spawn(self._await, program, step, incoming, origin)
 
@@ -71,3 +70,10 @@ class Links:
         self._engine.post(
             CallEnded(origin.cycle, self._engine.clock(), origin.transaction, origin.step, origin.number, 0, answer)
         )
+
+
+def unsigned(plan: WebhookPlan) -> Reply | None:
+    """The refusal of a request that found its webhook by a URL, when that webhook verifies its callers."""
+    if plan.step.verify is UNSET:
+        return None
+    return problem(401, "Not verified", "a webhook of this server that verifies its callers takes `cycle:` links alone")

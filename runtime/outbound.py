@@ -1,4 +1,4 @@
-"""Outbound HTTP: connections kept, each call bounded in time and each connector in concurrency.
+"""Outbound HTTP: connections kept, and each call bounded in time.
 
 1. The core has rendered the request and journaled it; what a connector adds, and only here its secrets, is put on now.
    No secret is in an error, and none goes along with a redirect to another origin.
@@ -72,7 +72,7 @@ class Outbound:
         self._kept = {
             private: httpcore.AsyncConnectionPool(
                 ssl_context=tls,
-                max_connections=None,  # The connectors bound it.
+                max_connections=None,  # The gates bound it.
                 max_keepalive_connections=KEPT_CONNECTIONS,
                 keepalive_expiry=KEPT_S,
                 network_backend=network,
@@ -85,7 +85,6 @@ class Outbound:
             )
             for private, network in self._networks.items()
         }
-        self._limiters: dict[tuple[str, str], trio.CapacityLimiter] = {}
 
     def listen_at(self, own: OwnAddress | None) -> None:
         """Note where this server listens: calls to it over the network are refused."""
@@ -102,28 +101,17 @@ class Outbound:
     ) -> CallAnswer | CallFailure:
         """Send one attempt and bring its outcome; never raises for what a remote or a network does.
 
-        Waiting for a place among the connector's calls does not count against the timeout of the call.
-
         Args:
             call: the attempt.
             connector: where it goes and what it carries.
             safe_to_repeat: what the step says; by default as the method implies.
         """
         seconds = call.request.timeout / 1e9
-        async with self._limiter(call, connector.concurrency):
-            attempt = _Attempt(call, connector, safe_to_repeat=safe_to_repeat)
-            with trio.move_on_after(seconds):
-                private = connector.allow_private in (True, "yes")
-                return await attempt.run(self._kept[private], self._fresh[private])
+        attempt = _Attempt(call, connector, safe_to_repeat=safe_to_repeat)
+        with trio.move_on_after(seconds):
+            private = connector.allow_private in (True, "yes")
+            return await attempt.run(self._kept[private], self._fresh[private])
         return CallFailure(attempt.phase, f"no answer within {seconds:g} seconds")
-
-    def _limiter(self, call: CallIntended, concurrency: int) -> trio.CapacityLimiter:
-        name = (call.cycle, call.request.connector)
-        limiter = self._limiters.get(name)
-        if limiter is None:
-            limiter = self._limiters[name] = trio.CapacityLimiter(concurrency)
-        limiter.total_tokens = concurrency  # A new definition may have changed it.
-        return limiter
 
 
 class _Attempt:
@@ -161,7 +149,7 @@ class _Attempt:
     async def _follow(
         self, kept: httpcore.AsyncConnectionPool, fresh: httpcore.AsyncConnectionPool
     ) -> CallAnswer | CallFailure:
-        url = self._url()
+        url = url_of(self._call, self._connector)
         self._host = url.host
         if url.userinfo:
             self._basic = "Basic " + base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
@@ -183,16 +171,6 @@ class _Attempt:
             at_home = at_home and _origin(target) == _origin(url)
             url = target
         return CallFailure("sent", f"more than {REDIRECTS_MAX} redirects")
-
-    def _url(self) -> httpx.URL:
-        url, base = self._call.request.url, self._connector.base_url
-        if not _ABSOLUTE.match(url):
-            url = resolve_secrets(base).rstrip("/") + "/" + url.lstrip("/")
-        try:
-            return _checked(httpx.URL(url))
-        except (httpx.InvalidURL, ValueError) as fault:
-            said = "" if _ENV.search(base) else f": {fault}"
-            raise Refused(f"the URL of the call is not one{said}") from None
 
     def _request(self, url: httpx.URL, *, at_home: bool) -> httpx.Request:
         said = self._call.request
@@ -241,6 +219,22 @@ class _Attempt:
     async def _trace(self, event: str, _info: Mapping[str, object]) -> None:
         if event == "http11.send_request_headers.started":
             self._sent = True
+
+
+def url_of(call: CallIntended, connector: Connector) -> httpx.URL:
+    """Where a call goes.
+
+    Raises:
+        Refused: that is no URL; a secret of the connector is in no error.
+    """
+    url, base = call.request.url, connector.base_url
+    if not _ABSOLUTE.match(url):
+        url = resolve_secrets(base).rstrip("/") + "/" + url.lstrip("/")
+    try:
+        return _checked(httpx.URL(url))
+    except (httpx.InvalidURL, ValueError) as fault:
+        said = "" if _ENV.search(base) else f": {fault}"
+        raise Refused(f"the URL of the call is not one{said}") from None
 
 
 def _checked(url: httpx.URL) -> httpx.URL:

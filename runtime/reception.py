@@ -47,7 +47,8 @@ async def hit_of(
     except TooManyAsked as full:
         return problem(503, "Overloaded", str(full), headers={"retry-after": "1"})
     except ScriptFailed as failed:
-        log.error("before_webhook failed, so nothing was accepted", cycle=cycle, step=step, fault=str(failed))  # noqa: TRY400 - A fault of the project's, whose traceback would show its data.
+        fault = engine.secrets.said(str(failed))
+        log.error("before_webhook failed, so nothing was accepted", cycle=cycle, step=step, fault=fault)  # noqa: TRY400 - A fault of the project's, whose traceback would show its data.
         detail = f"the before_webhook of step {step} failed; nothing was accepted, so send the request again"
         return problem(500, "The request could not be looked at", detail, step=step)
     if isinstance(heeded, Reply):

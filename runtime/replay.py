@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from journal import Frame
+from journal import LOCAL_PARTITION, Frame, LogReader
 from protocol.events import SCHEMA, AnyEvent, decode_events
 from protocol.evolve import evolve
 from protocol.memory import MemoryState
 from protocol.state import TransactionRow
 from runtime.masking import Hidden
+from runtime.snapshots import beginning
 from runtime.views import transaction_view
 
 HARMLESS = frozenset({"socket.gethostname", "socket.sethostname"})  # Of the events of sockets: these reach nobody.
@@ -85,25 +86,44 @@ def events_of(frame: Frame) -> Iterator[tuple[int, AnyEvent]]:
     return enumerate(events, frame.base_seq)
 
 
+def fold_journal(
+    reader: LogReader,
+    until: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    until_at: int | None = None,
+) -> Replayed:
+    """Fold a journal from its beginning, or from a snapshot when retention has dropped that.
+
+    Raises:
+        HistoryDropped: it does not reach back to `until` any more.
+    """
+    state, seq = beginning(reader, until)
+    return fold(reader.read(LOCAL_PARTITION, seq, until), until, progress, until_at, Replayed(state, seq, 0))
+
+
 def fold(
     frames: Iterable[Frame],
     until: int | None = None,
     progress: Callable[[int], None] | None = None,
     until_at: int | None = None,
+    start: Replayed | None = None,
 ) -> Replayed:
-    """Fold frames into a fresh state.
+    """Fold frames into a state.
 
     Args:
-        frames: from the beginning of the journal, in order.
+        frames: from where the state is on, in order; numbers before that are left out.
         until: the last sequence number to fold; None for all.
         progress: called with the sequence number reached, once a frame.
         until_at: the last instant to fold; None for all.
+        start: what is folded already; None for nothing.
     """
-    found = Replayed(MemoryState(), -1, 0)
+    found = start or Replayed(MemoryState(), -1, 0)
     for frame in frames:
         for seq, event in events_of(frame):
             if (until is not None and seq > until) or (until_at is not None and event.at > until_at):
                 return found
+            if seq <= found.seq:
+                continue
             evolve(found.state, event, seq)
             found.seq, found.at, found.event = seq, event.at, event
         if progress is not None:

@@ -25,9 +25,10 @@ from protocol.calls import RENDERED_BYTES_MAX
 from protocol.events import CallIntended
 from protocol.inputs import CallFailure, ScriptResult
 from protocol.program import SCRIPT_NS
+from runtime.blocking import Blocking, in_thread
 
 THREADS_MAX = 8  # Functions that are not async, at once: they share one interpreter, so more would only wait.
-SAID_MAX = 300  # Characters of what an exception says.
+SAID_MAX = 4096  # Characters of what an exception says; secrets are masked, and it is cut further, by who records it.
 ASKED_MAX = 256  # Requests that wait for a `before_webhook`: each holds its body, and its caller waits.
 
 Heeded = TypeVar("Heeded")
@@ -51,6 +52,7 @@ class Scripts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
         self._functions: dict[str, Callable[[Any], Any]] = {}
+        self.blocking: Blocking = in_thread
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._door_threads = trio.CapacityLimiter(THREADS_MAX)  # Of requests, which do not wait behind steps.
         self._asked = 0
@@ -109,11 +111,11 @@ class Scripts:
     async def _call(self, name: str, data: dict[str, Any], threads: trio.CapacityLimiter) -> Any:
         function = self._functions.get(name)
         if function is None:
-            function = await trio.to_thread.run_sync(partial(self._load_late, name), limiter=threads)
+            function = await self.blocking(partial(self._load_late, name), limiter=threads)
             self._functions[name] = function
         if inspect.iscoroutinefunction(function):
             return await function(data)
-        return await trio.to_thread.run_sync(function, data, limiter=threads, abandon_on_cancel=True)
+        return await self.blocking(function, data, limiter=threads, abandon_on_cancel=True)
 
     def _load_late(self, name: str) -> Callable[[Any], Any]:
         """Import a function that only an older version of a cycle names."""

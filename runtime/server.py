@@ -14,19 +14,22 @@ from pathlib import Path
 
 import structlog
 import trio
+from httpx import URL
 from msgspec import ValidationError
 
-from journal import LOCAL_PARTITION, JournalOptions, LocalLog
+from journal import LOCAL_PARTITION, JournalOptions, LocalLog, LogReader
 from protocol.definition import Definition
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
-from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, secret_file
+from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, chain_key, secret_file
 from runtime.deploying import deploy, load_scripts, reload, reload_logged
 from runtime.door import Door, Listener
 from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
 from runtime.replay import EventsNewer
+from runtime.retention import Retention
+from runtime.snapshots import check_beginning, restore
 from runtime.store import Database, StoredState, StoreError
 
 FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
@@ -38,19 +41,26 @@ Progress = Callable[[str, int, int], None]
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.server")
 
 
-def open_store(path: Path, next_seq: int) -> Database:
-    """The store's file, or a new one when it is of no use: the journal has all it needs to be built again."""
+def open_store(path: Path, journal: LogReader) -> Database:
+    """The store's file, or a new one when it is of no use: the journal has all it needs to be built again. Blocks."""
     try:
         database = Database(path)
-        if database.meta("applied") < next_seq:
+        if journal.first_seq <= database.meta("applied") + 1 <= journal.next_seq:
             return database
         database.close()
-        log.warning("store is ahead of the journal; it is built again", store=path.name)
+        log.warning("store and journal do not meet; it is built again", store=path.name)
     except StoreError as fault:
         log.warning("store is built again", reason=str(fault))
+    check_beginning(journal)
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-    return Database(path)
+    database = Database(path)
+    try:
+        restore(journal, database)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _lift_file_limit() -> None:
@@ -86,7 +96,7 @@ async def serve(
     _lift_file_limit()
     data = Path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
-    door = Door(settings, admin_token(data), secret_file(data / KEY_FILE))
+    door = Door(settings, admin_token(data), secret_file(data / KEY_FILE), chain_key())
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
@@ -145,7 +155,7 @@ async def _work(
         ownership = journal.own(LOCAL_PARTITION)
         closing.callback(ownership.close)
         appender = ThreadAppender(ownership)
-        database = open_store(data / STORE_FILE, ownership.next_seq)
+        database = await trio.to_thread.run_sync(open_store, data / STORE_FILE, journal)
         closing.callback(database.close)
         engine = Engine(journal, appender, StoredState(database), settings, wall_clock(), ownership.epoch)
         engine.outbound.listen_at(own_address(bound))
@@ -153,6 +163,8 @@ async def _work(
         if faults:
             raise ProjectError("; ".join(map(str, faults)))
         engine.public_url = settings.public_url.rstrip("/") or bound
+        engine.own_urls = frozenset(str(URL(f"{base}/webhook/")) for base in (engine.public_url, bound))
+        engine.chain_key = door.chain_key
         try:
             await trio.to_thread.run_sync(engine.replay_tail, folded)
         except ValidationError as fault:
@@ -166,6 +178,7 @@ async def _work(
             door.reload = partial(reload, engine, door, Path(settings.project))
             task_status.started()
             nursery.start_soon(_spares, journal)
+            nursery.start_soon(Retention(engine, journal, settings.retention).run)
 
 
 async def _spares(journal: LocalLog) -> None:

@@ -45,10 +45,12 @@ def transaction_view(
     hits = list(hits)
     again = {hit.id: hit for hit in later}
     ranges = [[first, last] for first, last in zip(row.events[::2], row.events[1::2], strict=True)]
-    parent = row.parent
+    parent = row.parent if row.parent is not None and row.parent.transaction else None  # An alert may have none.
     return {
         **status_view(row),
         "step": row.step,
+        "chain": row.chain,
+        "depth": row.depth,
         "hash": row.definition_hash,
         "hold_until": instant(row.until),
         "timers": [*_own_timer(row), *(timer for hit in hits for timer in _answer_timer(hit))],
@@ -71,12 +73,7 @@ def _own_timer(row: TransactionRow) -> list[dict[str, Any]]:
     """What a transaction waits for that time brings by itself."""
     if not row.until:
         return []
-    if row.status == "held":
-        kind = "hold"
-    elif row.call is None:
-        kind = "delay"
-    else:
-        kind = "patience" if row.call.refusals else "retry"
+    kind = "hold" if row.status == "held" else "patience" if row.waits in ("limited", "remote") else row.waits
     return [{"for": kind, "due": instant(row.until), "hit": None}]
 
 
@@ -155,6 +152,7 @@ def _incident_view(row: IncidentRow) -> dict[str, Any]:
         "kind": row.kind,
         "message": row.message,
         "level": row.level,
+        "detail": row.detail,
     }
 
 

@@ -8,15 +8,32 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
+from msgspec import structs
 
 from journal import LOCAL_PARTITION, JournalError, JournalNewer, LocalLog, LogReader, verify
+from protocol.ages import Retention
 from protocol.events import AnyEvent, CycleDeployed
-from runtime.cli.output import DAMAGED, FAULTS, Json, err, fail, out, print_json, print_line, print_table, progress_bar
+from runtime.cli.output import (
+    DAMAGED,
+    FAULTS,
+    Json,
+    err,
+    fail,
+    out,
+    plain,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+)
 from runtime.clock import instant
-from runtime.config import JOURNAL_FOLDER, STORE_FILE
+from runtime.config import CONFIG_FILE, JOURNAL_FOLDER, STORE_FILE, load_settings
 from runtime.deployed import Known, read_known
 from runtime.event_view import event_view
+from runtime.kept import cycle_line, kept_cycles, kept_segments
 from runtime.replay import events_of
+from runtime.store import StoreError
+from runtime.store.database import look_at
 
 POLL_S = 0.2  # Between looks of `tail --follow`, each of which reads what is new; a person does not notice.
 
@@ -142,9 +159,32 @@ def check(folder: Folder, *, json: Json = False) -> None:
 
 
 def stats(folder: Folder, *, json: Json = False) -> None:
-    """Print the figures of a journal."""
-    found = LocalLog.open_reader(journal_folder(folder)).stats()
+    """Print the figures of a journal, and what of it is kept and why."""
+    place = journal_folder(folder)
+    reader = LocalLog.open_reader(place)
+    found, snapshots = reader.stats(), reader.snapshots(LOCAL_PARTITION)
+    try:
+        with look_at(place.parent / STORE_FILE) as store:
+            kept, cycles = (
+                kept_segments(reader.segments(), store),
+                kept_cycles(store, _server_ages(place.parent.parent)),
+            )
+    except StoreError as fault:
+        err.print(plain(f"nothing is known of what is kept: {fault}"), markup=False)
+        kept, cycles = kept_segments(reader.segments(), None), []
     if json:
-        print_json(found)
-    else:
-        print_table(("figure", "value"), ((name, getattr(found, name)) for name in found.__struct_fields__))
+        print_json({**structs.asdict(found), "snapshots": snapshots, "kept": kept, "cycles": cycles})
+        return
+    figures = [(name, getattr(found, name)) for name in found.__struct_fields__]
+    print_table(("figure", "value"), [*figures, ("snapshots", " ".join(map(str, snapshots)) or "none")])
+    for segment in kept:
+        print_line(f"{segment.name}: {segment.bytes} bytes, {segment.first or '-'} to {segment.last or '-'}")
+        for why in segment.why:
+            print_line(f"    {why}")
+    for cycle in cycles:
+        print_line(cycle_line(cycle))
+
+
+def _server_ages(project: Path) -> Retention:
+    """The ages that the server of a project says; none where the data folder lies elsewhere."""
+    return load_settings(project).retention if (project / CONFIG_FILE).exists() else Retention()

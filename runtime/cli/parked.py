@@ -7,9 +7,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from runtime.cli.output import Json, out, print_json, print_table
-from runtime.cli.remote import Api, Project, ServerUrl
-
-DEFAULT_LIMIT = 50
+from runtime.cli.remote import PAGE_LIMIT, Api, Project, ServerUrl
 
 
 def add_parked(app: App) -> None:
@@ -22,7 +20,7 @@ def add_parked(app: App) -> None:
 
 def listed(
     *,
-    limit: int = DEFAULT_LIMIT,
+    limit: int = PAGE_LIMIT,
     after: Annotated[int | None, Parameter(help="Go on after this hit, as the page before says.")] = None,
     project: Project = Path(),
     server: ServerUrl = "",

@@ -20,7 +20,7 @@ from runtime.cli.output import (
     print_line,
     print_table,
 )
-from runtime.cli.remote import Api, Project, ServerUrl
+from runtime.cli.remote import After, Api, AtStep, Matched, Project, ServerUrl, Since, Until
 
 ORDER_BYTES = 4  # Of a name made here: it only has to differ from those of the same server.
 COLUMNS = ("item", "outcome", "step", "hit", "transaction", "reason")
@@ -47,17 +47,17 @@ def _command(action: str) -> Any:
         *ids: Annotated[str, Parameter(help="Transactions, or hits to redeliver, instead of filters.")],
         cycle: str = "",
         status: Annotated[str, Parameter(help="Of the transaction; `resume` takes failed ones by default.")] = "",
-        step: Annotated[str, Parameter(help="Where it holds, runs or failed.")] = "",
-        value: Annotated[str, Parameter(help="A value that a request would match it by.")] = "",
-        since: Annotated[str, Parameter(help="Begun at or after: 2026-01-31T12:00:00Z, or '2 hours' ago.")] = "",
-        until: Annotated[str, Parameter(help="Begun before.")] = "",
+        step: AtStep = "",
+        value: Matched = "",
+        since: Since = "",
+        until: Until = "",
         definition: Annotated[Literal["original", "current"], Parameter(help="The version to run.")] = "original",
         again: Annotated[bool, Parameter(help="Also what was redriven before.")] = False,
         preview: Annotated[bool, Parameter(help="Only show what would be done.")] = False,
         yes: Annotated[bool, Parameter(help="Do not ask.")] = False,
         order: Annotated[str, Parameter(help="The order's name; given twice under one name it acts once.")] = "",
         limit: Annotated[int | None, Parameter(help="At most so many at once.")] = None,
-        after: Annotated[int | None, Parameter(help="Go on after this number, as the page before says.")] = None,
+        after: After = None,
         project: Project = Path(),
         server: ServerUrl = "",
         json: Json = False,

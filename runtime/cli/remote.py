@@ -36,6 +36,12 @@ FAILURES = ("failed", "stopped", "expired")
 
 Project = Annotated[Path, Parameter(help="The project folder, for its settings and its token.")]
 ServerUrl = Annotated[str, Parameter(help="The server's URL, where it is not the one of the settings.")]
+AtStep = Annotated[str, Parameter(help="Where it holds, runs or failed.")]
+Matched = Annotated[str, Parameter(help="A value that a request would match it by.")]
+Since = Annotated[str, Parameter(help="Begun at or after: 2026-01-31T12:00:00Z, or '2 hours' ago.")]
+Until = Annotated[str, Parameter(help="Begun before.")]
+After = Annotated[int | None, Parameter(help="Go on after this number, as the page before says.")]
+PAGE_LIMIT = 50  # Rows of a list, unless said otherwise.
 
 
 class Api:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from journal import LOCAL_PARTITION, LocalLog
+from journal import LocalLog
 from protocol.canonical import EPOCH, instant_of
 from protocol.duration import parse_duration
 from protocol.memory import MemoryState
@@ -20,7 +20,7 @@ from runtime.clock import instant, wall_clock
 from runtime.config import STORE_FILE
 from runtime.deployed import Known
 from runtime.event_view import event_view
-from runtime.replay import Replayed, fold, forbid_sockets, transaction_at
+from runtime.replay import Replayed, fold_journal, forbid_sockets, transaction_at
 from runtime.store import Database, digest
 from runtime.whatif import Window
 
@@ -65,7 +65,7 @@ def replay(
             try_draft(reader, known, what_if, cycle, Window(first, last, first_at, last_at), json=json)
             return
         with progress_bar("replay", min(reader.next_seq, last + 1)) as show:
-            found = fold(reader.read(LOCAL_PARTITION, -1, last), last, show, last_at)
+            found = fold_journal(reader, last, show, last_at)
         if transaction:
             _show_transaction(found, transaction, known, json=json)
         else:

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import msgspec
 from cyclopts import App, Parameter
 
 from runtime.cli.output import Json, out, print_json, print_line, print_table
-from runtime.cli.remote import Api, Project, ServerUrl
+from runtime.cli.remote import PAGE_LIMIT, After, Api, AtStep, Matched, Project, ServerUrl, Since, Until
 
-DEFAULT_LIMIT = 50
 TIMERS = {
     "hold": "the hold ends at",
     "delay": "goes on at",
@@ -26,6 +25,7 @@ def add_transactions(app: App) -> None:
     transactions = App(name="transactions", help="Look at transactions.")
     transactions.command(listed, name="ls")
     transactions.command(show)
+    transactions.command(settle)
     app.command(transactions)
 
 
@@ -33,12 +33,12 @@ def listed(
     *,
     cycle: str = "",
     status: Annotated[str, Parameter(help="running, held, completed, failed or stopped")] = "",
-    step: Annotated[str, Parameter(help="Where it holds, runs or failed.")] = "",
-    value: Annotated[str, Parameter(help="A value that a request would match it by.")] = "",
-    since: Annotated[str, Parameter(help="Begun at or after: 2026-01-31T12:00:00Z, or '2 hours' ago.")] = "",
-    until: Annotated[str, Parameter(help="Begun before.")] = "",
-    limit: int = DEFAULT_LIMIT,
-    after: Annotated[int | None, Parameter(help="Go on after this number, as the page before says.")] = None,
+    step: AtStep = "",
+    value: Matched = "",
+    since: Since = "",
+    until: Until = "",
+    limit: int = PAGE_LIMIT,
+    after: After = None,
     project: Project = Path(),
     server: ServerUrl = "",
     json: Json = False,
@@ -66,6 +66,26 @@ def show(transaction: str, *, project: Project = Path(), server: ServerUrl = "",
         print_transaction(found)
 
 
+def settle(
+    transaction: str,
+    answer: Annotated[
+        Literal["resend", "done", "fail"],
+        Parameter(help="Send it again, count it as done (the step then has no data), or let the transaction fail."),
+    ],
+    *,
+    project: Project = Path(),
+    server: ServerUrl = "",
+    json: Json = False,
+) -> None:
+    """Say what became of a call that was under way when the server died, and that is not safe to repeat."""
+    api = Api(project, server)
+    receipt = api.said(api.call("POST", f"/api/transactions/{quote(transaction, safe='')}/{answer}"))
+    if json:
+        print_json(receipt)
+    else:
+        out.print(f"{transaction} is {receipt['status']}", markup=False)
+
+
 def print_transaction(view: Mapping[str, Any]) -> None:
     """A transaction as `runtime.views.transaction_view` gives it."""
     place = "" if view["status"] == "completed" else f" at {view['step']}"
@@ -80,7 +100,8 @@ def print_transaction(view: Mapping[str, Any]) -> None:
         print_line(f"  a request at {step} matches by {', '.join(key)}")
     if view["call"]:
         call = view["call"]
-        state = "has an unknown outcome: say resend, done or fail" if call["unknown"] else "is open"
+        answers = f"cyclewright transactions settle {view['transaction']} resend|done|fail"
+        state = f"has an unknown outcome ({answers})" if call["unknown"] else "is open"
         print_line(f"  call {call['step']} {state}: attempt {call['attempt']}, {call['method']} {call['url']}")
     if view["queue"]:
         print_line(f"  hits that wait for their pass: {', '.join(map(str, view['queue']))}")

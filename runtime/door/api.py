@@ -8,7 +8,6 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from protocol.admission import preferences
 from protocol.answers import faults_problem, json_reply, problem
 from protocol.duration import DAY_NS
 from protocol.inputs import Receipt, Refused, RunOnce, Settle, Start, Stop
@@ -21,11 +20,11 @@ from protocol.state import (
     usage_name,
 )
 from runtime.door.capture import add_capture
-from runtime.door.door import Door, as_response, not_ready
+from runtime.door.door import Door, as_response, engine_of, not_ready
 from runtime.door.journal import add_journal
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.openapi import QUERIES, add_openapi
-from runtime.door.parameters import BadParameters, Parameters
+from runtime.door.parameters import BadParameters, Parameters, cut_page, wait_s
 from runtime.door.parking import add_parking
 from runtime.door.redrive import add_redrive
 from runtime.door.views import cycle_view, transaction_of, transaction_view
@@ -36,7 +35,6 @@ from runtime.store.rows import TABLES
 from runtime.store.search import ID_MAX, Filter, find_transactions
 from runtime.views import followed_view, listed_incident_view, status_view
 
-WAIT_MAX_S = 300.0  # The longest a caller may prefer to wait for a status.
 ANSWERS: dict[str, Literal["resend", "done", "fail"]] = {"resend": "resend", "done": "done", "fail": "fail"}
 FINAL = ("held", "completed", "failed", "stopped", "expired", "parked", "ignored")
 
@@ -66,7 +64,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
         hit = door.signed(name)
         if hit is None:
             return _missing("no hit has this address")
-        return await _status(_engine(door), hit)
+        return await _status(engine_of(door), hit)
 
     _add_cycles(app, door)
     _add_deploy(app, door)
@@ -85,27 +83,22 @@ def _refusal(door: Door) -> Response | None:
     return None if refusal is None else as_response(refusal)
 
 
-def _engine(door: Door) -> Engine:
-    assert door.engine is not None, "guarded routes run on a ready server"
-    return door.engine
-
-
 def _add_cycles(app: QuartTrio, door: Door) -> None:
     @app.get("/api/cycles")
     async def cycles() -> Response:
-        engine = _engine(door)
+        engine = engine_of(door)
         return await _durably(engine, {"cycles": [cycle_view(engine, row) for row in engine.state.cycles()]})
 
     @app.get("/api/cycles/<name>")
     async def cycle(name: str) -> Response:
-        row = _cycle(_engine(door), name)
+        row = _cycle(engine_of(door), name)
         if row is None:
             return _missing(f"there is no cycle {name}")
-        return await _durably(_engine(door), cycle_view(_engine(door), row))
+        return await _durably(engine_of(door), cycle_view(engine_of(door), row))
 
     @app.post("/api/cycles/<name>/<order>")
     async def order(name: str, order: str) -> Response:
-        engine = _engine(door)
+        engine = engine_of(door)
         if _cycle(engine, name) is None:
             return _missing(f"there is no cycle {name}")
         at = engine.clock()
@@ -137,11 +130,11 @@ def _add_deploy(app: QuartTrio, door: Door) -> None:
 def _add_transactions(app: QuartTrio, door: Door) -> None:
     @app.get("/api/transactions")
     async def transactions() -> Response:
-        return await _transactions(_engine(door))
+        return await _transactions(engine_of(door))
 
     @app.get("/api/transactions/<name>")
     async def transaction(name: str) -> Response:
-        engine = _engine(door)
+        engine = engine_of(door)
         await engine.checkpointed()
         with engine.state.database.snapshot():
             row = transaction_of(engine, name)
@@ -150,7 +143,7 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
 
     @app.post("/api/transactions/<name>/<action>")
     async def settle(name: str, action: str) -> Response:
-        engine = _engine(door)
+        engine = engine_of(door)
         await engine.checkpointed()
         row = transaction_of(engine, name)
         answer = ANSWERS.get(action)
@@ -163,16 +156,16 @@ def _add_transactions(app: QuartTrio, door: Door) -> None:
 def _add_lists(app: QuartTrio, door: Door) -> None:
     @app.get("/api/incidents")
     async def incidents() -> Response:
-        engine = _engine(door)
+        engine = engine_of(door)
         after, limit = Parameters(request.args, QUERIES["/api/incidents"]).only_page()
         await engine.checkpointed()
         condition = "id > ? ORDER BY id LIMIT ?"
-        rows, more = _page(list(engine.state.database.rows(TABLES[IncidentRow], condition, (after, limit + 1))), limit)
+        rows, more = cut_page(engine.state.database.rows(TABLES[IncidentRow], condition, (after, limit + 1)), limit)
         return _json({"incidents": [listed_incident_view(row) for row in rows], "next": more})
 
     @app.get("/api/usage")
     async def usage() -> Response:
-        engine = _engine(door)
+        engine = engine_of(door)
         given = Parameters(request.args, QUERIES["/api/usage"])
         now = engine.clock()
         cycle = given.one_of("cycle", [row.name for row in engine.state.cycles()])
@@ -234,15 +227,9 @@ async def _transactions(engine: Engine) -> Response:
     return _json({"transactions": [status_view(row) for row in page.rows], "next": page.next})
 
 
-def _page(rows: list[Any], limit: int) -> tuple[list[Any], int | None]:
-    """The rows of a page, of which one more was asked for, and the number to go on after."""
-    return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
-
-
 async def _status(engine: Engine, hit: int) -> Response:
     """The status of a hit's transaction; `Prefer: wait=N` waits until it is final or holds."""
-    said = preferences({"prefer": request.headers.get("prefer", "")}).get("wait", "")
-    bound = min(WAIT_MAX_S, int(said)) if said.isascii() and said.isdecimal() else 0.0
+    bound = wait_s()
     with trio.move_on_after(bound):
         while bound:
             row = _hit(engine, hit)
@@ -259,8 +246,12 @@ async def _status(engine: Engine, hit: int) -> Response:
         nothing = dict.fromkeys(("pass", "held_at", "started", "updated"))
         without = {"transaction": name, "cycle": row.cycle, "status": _without(row), **nothing, "answer": _answer(row)}
         return await _durably(engine, without)
-    transaction = engine.state.transaction(row.transaction)
-    return await _durably(engine, {**followed_view(transaction), "answer": _answer(row)})
+    try:
+        shown = followed_view(engine.state.transaction(row.transaction))
+    except KeyError:
+        name = transaction_name(row.cycle, row.transaction)
+        shown = {"transaction": name, "cycle": row.cycle, "status": "removed", "pass": row.number}
+    return await _durably(engine, {**shown, "answer": _answer(row)})
 
 
 def _hit(engine: Engine, hit: int) -> HitRow | None:

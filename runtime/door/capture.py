@@ -1,13 +1,11 @@
 """The API of field capture: ask for the next request to a webhook, and see it."""
 
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
-from protocol.admission import preferences
 from protocol.answers import json_reply, problem
-from runtime.door.door import Door, as_response
-
-WAIT_MAX_S = 300.0  # The longest that a look waits for a request to come.
+from runtime.door.door import Door, as_response, engine_of
+from runtime.door.parameters import wait_s
 
 
 def add_capture(app: QuartTrio, door: Door) -> None:
@@ -25,9 +23,9 @@ def add_capture(app: QuartTrio, door: Door) -> None:
 
 
 def _is_webhook(door: Door, cycle: str, step: str) -> bool:
-    assert door.engine is not None, "guarded routes run on a ready server"
+    state = engine_of(door).state
     try:
-        door.engine.state.program(door.engine.state.cycle(cycle).definition_hash).webhook(step)
+        state.program(state.cycle(cycle).definition_hash).webhook(step)
     except KeyError:
         return False
     return True
@@ -36,6 +34,4 @@ def _is_webhook(door: Door, cycle: str, step: str) -> bool:
 async def _told(door: Door, cycle: str, step: str) -> Response:
     if not _is_webhook(door, cycle, step):
         return as_response(problem(404, "Not found", f"there is no webhook {cycle}/{step}"))
-    said = preferences({"prefer": request.headers.get("prefer", "")}).get("wait", "")
-    bound = min(WAIT_MAX_S, int(said)) if said.isascii() and said.isdecimal() and len(said) < 10 else 0.0
-    return as_response(json_reply(200, await door.captures.shown((cycle, step), bound)))
+    return as_response(json_reply(200, await door.captures.shown((cycle, step), wait_s())))

@@ -36,7 +36,7 @@ class Route(Struct, frozen=True):
 class Door:
     """What the routes need: the engine once it has recovered, and how far recovery is until then."""
 
-    def __init__(self, settings: Settings, token: str, status_key: str) -> None:
+    def __init__(self, settings: Settings, token: str, status_key: str, chain_key: str = "") -> None:
         self.settings = settings
         self.token = token
         self.engine: Engine | None = None
@@ -44,6 +44,7 @@ class Door:
         self.progress = 0
         self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
         self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
+        self.chain_key = hashlib.blake2b((chain_key or status_key).encode()).digest()
         self._early: Counter[tuple[str, str]] = Counter()  # Answers before there was an engine.
         self.captures = Captures()
         self._status_key = hashlib.blake2b(status_key.encode()).digest()  # 64 bytes, whatever the file holds.
@@ -113,6 +114,12 @@ class Door:
         """Whether an Authorization header carries the admin token; compared in constant time."""
         scheme, _, token = header.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self.token.encode())
+
+
+def engine_of(door: Door) -> Engine:
+    """The engine behind a route that is guarded: such routes are reached on a ready server only."""
+    assert door.engine is not None, "guarded routes run on a ready server"
+    return door.engine
 
 
 def as_response(reply: Reply) -> Response:

@@ -11,7 +11,7 @@ from journal import LOCAL_PARTITION, JournalTrimmed, LogReader
 from protocol.answers import problem
 from protocol.loading import decode_definition
 from protocol.state import DefinitionRow
-from runtime.door.door import Door, as_response
+from runtime.door.door import Door, as_response, engine_of
 from runtime.door.openapi import QUERIES
 from runtime.door.parameters import NUMBER_MAX, Parameters
 from runtime.event_view import event_view
@@ -52,8 +52,7 @@ def add_journal(app: QuartTrio, door: Door) -> None:
 
     @app.get("/api/journal")
     async def journal() -> Response:
-        engine = door.engine
-        assert engine is not None, "guarded routes run on a ready server"
+        engine = engine_of(door)
         given = Parameters(request.args, QUERIES["/api/journal"])
         first = given.number("from", 0, 0, NUMBER_MAX)
         limit = given.number("limit", LINES_DEFAULT, 1, LINES_MAX)

@@ -19,11 +19,10 @@ from protocol.answers import problem
 from protocol.state import Reply
 from runtime.door.door import Door
 from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
-from runtime.door.webhook import Answer, Waiting, find, receive, too_large, too_slow
+from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
 from runtime.door.wire import Gone, Wire
 
 READ_AHEAD_MAX = 64 << 10  # Bytes a waiting caller may send of what comes next; then the kernel holds them.
-
 WATCH_S = 0.5  # Between looks at who lets us wait, so a bound of seconds is kept to half of one.
 
 Phase = Literal["head", "body", "work"]
@@ -153,12 +152,12 @@ class _Connection:
         if isinstance(answer, Waiting):
             answer = await self._answered(answer)
         keep = head.keep and not lane.stopping
+        fate: Fate = "gone"
         try:
             await self.say(answer.reply, keep=keep, head=head)
-        except BaseException:
-            answer.settle("gone")
-            raise
-        answer.settle("sent")
+            fate = "sent"
+        finally:
+            answer.settle(fate)
         return keep
 
     async def _body(self, head: Head) -> bytes:

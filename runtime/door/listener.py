@@ -24,7 +24,7 @@ from runtime.door.app import SentNotes, make_app
 from runtime.door.door import Door
 from runtime.door.http1 import encode_answer
 from runtime.door.lane import Lane
-from runtime.door.wire import Begun, SocketWire, StreamWire, Wire
+from runtime.door.wire import LINGER_S, Begun, SocketWire, StreamWire, Wire
 
 LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
@@ -121,7 +121,7 @@ class Listener:
 async def _refuse(stream: trio.SocketStream, answer: bytes) -> None:
     """Tell a connection to come again; it is not read, so that who is refused costs next to nothing."""
     async with stream:
-        with trio.move_on_after(STOP_S):
+        with trio.move_on_after(LINGER_S):
             await stream.send_all(answer)
             await stream.send_eof()
             while await stream.receive_some():  # Closing with unread bytes would reset it, and the answer be lost.

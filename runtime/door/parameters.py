@@ -1,16 +1,22 @@
 """Query parameters of the API, read and checked: a bad one is refused by name, never replaced by a default."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from typing import TypeVar
 
+from quart import request
+
+from protocol.admission import preferred_wait
 from protocol.canonical import instant_of
 from protocol.duration import parse_duration
 from protocol.fields import Fault, show
+from protocol.state import HitRow, IncidentRow
 
 PAGE_MAX = 500  # Rows of one page.
 PAGE_DEFAULT = 50
 NUMBER_MAX = 2**62
+WAIT_MAX_S = 300.0  # The longest that a look waits for what it looks for.
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -21,6 +27,20 @@ class BadParameters(Exception):
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__(f"{len(faults)} parameters are wrong")
         self.faults = faults
+
+
+def wait_s() -> float:
+    """How many seconds the caller of the present request prefers to wait, 0 when he does not say."""
+    return min(WAIT_MAX_S, preferred_wait({"prefer": request.headers.get("prefer", "")}) or 0)
+
+
+Row = TypeVar("Row", HitRow, IncidentRow)
+
+
+def cut_page(rows: Iterable[Row], limit: int) -> tuple[list[Row], int | None]:
+    """The rows of a page, of which one more was asked for, and the number to go on after."""
+    found = list(rows)
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
 class Parameters:

@@ -8,9 +8,9 @@ from protocol.answers import json_reply, problem
 from protocol.inputs import Aim, Refused, Resumed
 from protocol.state import HitRow, transaction_name
 from runtime.door import shapes
-from runtime.door.door import Door, as_response
+from runtime.door.door import Door, as_response, engine_of
 from runtime.door.openapi import QUERIES
-from runtime.door.parameters import NUMBER_MAX, Parameters
+from runtime.door.parameters import NUMBER_MAX, Parameters, cut_page
 from runtime.door.views import parked_view, transaction_of
 from runtime.store.rows import TABLES
 
@@ -20,21 +20,16 @@ def add_parking(app: QuartTrio, door: Door) -> None:
 
     @app.get("/api/parked")
     async def parked() -> Response:
-        engine = door.engine
-        assert engine is not None, "guarded routes run on a ready server"
+        engine = engine_of(door)
         after, limit = Parameters(request.args, QUERIES["/api/parked"]).only_page()
         await engine.checkpointed()
         condition = "due > 0 AND id > ? ORDER BY id LIMIT ?"
-        rows = list(engine.state.database.rows(TABLES[HitRow], condition, (after, limit + 1)))
-        more = rows[limit - 1].id if len(rows) > limit else None
-        return as_response(
-            json_reply(200, {"parked": [parked_view(engine, row) for row in rows[:limit]], "next": more})
-        )
+        rows, more = cut_page(engine.state.database.rows(TABLES[HitRow], condition, (after, limit + 1)), limit)
+        return as_response(json_reply(200, {"parked": [parked_view(engine, row) for row in rows], "next": more}))
 
     @app.post("/api/parked/<int:hit>/aim")
     async def aim(hit: int) -> Response:
-        engine = door.engine
-        assert engine is not None, "guarded routes run on a ready server"
+        engine = engine_of(door)
         try:
             said = msgspec.json.decode(await request.get_data(as_text=False), type=shapes.Aim)
         except msgspec.DecodeError as fault:

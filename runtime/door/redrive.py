@@ -1,11 +1,9 @@
 """`POST /api/redrive` (section 13): a set chosen by filter or by name, looked at first if asked so, and a receipt."""
 
-import hashlib
 from functools import partial
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
-from msgspec import Meta, Struct
 from quart import Response, request
 from quart_trio import QuartTrio
 
@@ -13,39 +11,19 @@ from protocol.answers import json_reply, problem
 from protocol.events_redrive import RedriveAction
 from protocol.fields import Fault
 from protocol.inputs import Refused
-from protocol.state import HitRow, TransactionRow, TransactionStatus
+from protocol.state import HitRow, TransactionStatus
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.parameters import BadParameters, Parameters
+from runtime.door.shapes import RedriveAsked
+from runtime.door.views import transaction_of
 from runtime.engine import Engine
 from runtime.redriving import Order, Told, fixed, redrive_item
 from runtime.store.rows import TABLES
 from runtime.store.search import ID_MAX, Filter, find_expired, find_transactions
 
-ITEMS_MAX = 500  # Of one order's page: seconds of turns, each of them between those of everybody else.
-ORDER_CHARACTERS_MAX = 128
 EXPIRED = "expired"  # A status of hits, which only a redelivery can choose.
 FILTERS = ("cycle", "status", "step", "value", "since", "until")
-
-
-class Asked(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a request to redrive."""
-
-    action: RedriveAction
-    filter: dict[str, str] = {}
-    ids: Annotated[list[int | str], Meta(max_length=ITEMS_MAX)] = []
-    definition: Literal["original", "current"] = "original"
-    preview: bool = False
-    again: bool = False
-    order: Annotated[str, Meta(max_length=ORDER_CHARACTERS_MAX)] = ""
-    limit: Annotated[int, Meta(ge=1, le=ITEMS_MAX)] = ITEMS_MAX
-    after: Annotated[int, Meta(ge=0, le=ID_MAX)] | None = None
-
-    @property
-    def digest(self) -> str:
-        """What all pages of one order, and all times it is given, have in common."""
-        meant = (self.action, sorted(self.filter.items()), self.ids, self.definition, self.again)
-        return hashlib.blake2b(msgspec.json.encode(meant), digest_size=16).hexdigest()
 
 
 def add_redrive(app: QuartTrio, door: Door) -> None:
@@ -59,7 +37,7 @@ def add_redrive(app: QuartTrio, door: Door) -> None:
         assert door.engine is not None, "a ready door has an engine"
         body = await request.get_data(as_text=False)
         try:
-            asked = msgspec.json.decode(body, type=Asked)
+            asked = msgspec.json.decode(body, type=RedriveAsked)
         except msgspec.DecodeError as fault:
             return as_response(problem(400, "Bad order", f"the body is no order to redrive: {fault}"))
         faults = [*_faults(asked)]
@@ -68,7 +46,7 @@ def add_redrive(app: QuartTrio, door: Door) -> None:
         return await _redrive(door.engine, asked)
 
 
-def _faults(asked: Asked) -> list[Fault]:
+def _faults(asked: RedriveAsked) -> list[Fault]:
     faults: list[Fault] = []
     if not asked.preview and not (asked.order and asked.order.isprintable()):
         rule = "must name the order, by a text not used before: given twice under one name, it acts once"
@@ -79,7 +57,7 @@ def _faults(asked: Asked) -> list[Fault]:
     return faults
 
 
-async def _redrive(engine: Engine, asked: Asked) -> Response:
+async def _redrive(engine: Engine, asked: RedriveAsked) -> Response:
     order = Order(
         name=asked.order,
         page="" if asked.after is None else str(asked.after),
@@ -101,7 +79,7 @@ async def _redrive(engine: Engine, asked: Asked) -> Response:
     return as_response(json_reply(200, _receipt(asked, order, told, after)))
 
 
-def _receipt(asked: Asked, order: Order, told: list[Told], after: int) -> dict[str, Any]:
+def _receipt(asked: RedriveAsked, order: Order, told: list[Told], after: int) -> dict[str, Any]:
     counts = {name: sum(one.outcome == name for one in told) for name in ("done", "already", "refused", "possible")}
     return {
         "order": order.name or None,
@@ -114,7 +92,7 @@ def _receipt(asked: Asked, order: Order, told: list[Told], after: int) -> dict[s
     }
 
 
-def _chosen(engine: Engine, asked: Asked) -> tuple[list[int], int]:
+def _chosen(engine: Engine, asked: RedriveAsked) -> tuple[list[int], int]:
     """The items of a page, newest first, and the number to go on after, 0 at the end."""
     if asked.ids:
         return _named(engine, asked), 0
@@ -130,7 +108,7 @@ def _chosen(engine: Engine, asked: Asked) -> tuple[list[int], int]:
     return [item for item in dict.fromkeys(items) if item], page.next or 0
 
 
-def _filter(engine: Engine, asked: Asked) -> tuple[Filter, str]:
+def _filter(engine: Engine, asked: RedriveAsked) -> tuple[Filter, str]:
     given = Parameters(asked.filter, FILTERS)
     now = engine.clock()
     statuses = get_args(TransactionStatus)
@@ -148,7 +126,7 @@ def _filter(engine: Engine, asked: Asked) -> tuple[Filter, str]:
     return wanted, value
 
 
-def _named(engine: Engine, asked: Asked) -> list[int]:
+def _named(engine: Engine, asked: RedriveAsked) -> list[int]:
     """The items of names: transactions, or hits by their numbers; a transaction's hit began its latest pass.
 
     Raises:
@@ -168,13 +146,10 @@ def _named(engine: Engine, asked: Asked) -> list[int]:
 
 
 def _item(engine: Engine, action: RedriveAction, name: str) -> int:
-    cycle, _, number = name.rpartition("-")
-    if not number.isascii() or not number.isdecimal() or len(number) > 18:
+    if "-" in name:
+        row = transaction_of(engine, name)
+        return 0 if row is None else row.hit if action == "redeliver" else row.id
+    if action != "redeliver" or not name.isascii() or not name.isdecimal() or len(name) > 18:
         return 0
-    if not cycle:
-        hit = engine.state.database.row(TABLES[HitRow], int(number)) if action == "redeliver" else None
-        return hit.id if isinstance(hit, HitRow) else 0
-    row = engine.state.database.row(TABLES[TransactionRow], int(number))
-    if not isinstance(row, TransactionRow) or row.cycle != cycle:
-        return 0
-    return row.hit if action == "redeliver" else row.id
+    hit = engine.state.database.row(TABLES[HitRow], int(name))
+    return hit.id if isinstance(hit, HitRow) else 0

@@ -1,13 +1,20 @@
-"""The shapes of what the API answers, for its description; tests hold every answer to them."""
+"""The shapes of what the API answers and takes, for its description; tests hold every answer to them."""
 
-from typing import Any, Literal
+import hashlib
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType, field
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from protocol.events_redrive import RedriveAction
 from protocol.fields import Fault
+from protocol.incidents import Kind, Level
 from protocol.loading import CheckFault
 from protocol.state import CycleStatus, HitStatus, ReplyFate, TransactionStatus
+from runtime.store.search import ID_MAX
+
+ITEMS_MAX = 500  # Of one order's page: seconds of turns, each of them between those of everybody else.
+ORDER_CHARACTERS_MAX = 128
 
 
 class _Shape(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -117,9 +124,10 @@ class Incident(_Shape):
 
     time: str
     step: str
-    kind: str
+    kind: Kind
     message: str
-    level: str
+    level: Level
+    detail: dict[str, Any]
 
 
 class ListedIncident(Incident):
@@ -134,6 +142,8 @@ class Transaction(Summary):
     """Everything known of a transaction; sensitive fields are masked."""
 
     step: str
+    chain: str
+    depth: int
     hash: str
     hold_until: str | None
     timers: list[Timer]
@@ -162,6 +172,14 @@ class Counts(_Shape):
     parked: int
 
 
+class CycleAlerts(_Shape):
+    """From which level on incidents of a cycle are told, how many wait for that, and how many are on their way."""
+
+    level: str
+    waiting: int
+    sending: int
+
+
 class Cycle(_Shape):
     """A cycle: its version, status, counts and webhook URLs by step."""
 
@@ -170,6 +188,7 @@ class Cycle(_Shape):
     once: Literal["waiting", "running"] | None
     hash: str
     counts: Counts
+    alerts: CycleAlerts | None
     webhooks: dict[str, str]
     last_success: dict[str, str]
 
@@ -218,18 +237,24 @@ class Aim(Struct, frozen=True, forbid_unknown_fields=True):
     transaction: str
 
 
-class RedriveAsked(Struct, frozen=True, kw_only=True):
+class RedriveAsked(Struct, frozen=True, forbid_unknown_fields=True):
     """What to redrive: a set chosen by a filter or by ids, under an order's name, which acts on an item once."""
 
     action: RedriveAction
     filter: dict[str, str] = {}
-    ids: list[int | str] = []
+    ids: Annotated[list[int | str], Meta(max_length=ITEMS_MAX)] = []
     definition: Literal["original", "current"] = "original"
     preview: bool = False
     again: bool = False
-    order: str = ""
-    limit: int = 500
-    after: int | None = None
+    order: Annotated[str, Meta(max_length=ORDER_CHARACTERS_MAX)] = ""
+    limit: Annotated[int, Meta(ge=1, le=ITEMS_MAX)] = ITEMS_MAX
+    after: Annotated[int, Meta(ge=0, le=ID_MAX)] | None = None
+
+    @property
+    def digest(self) -> str:
+        """What all pages of one order, and all times it is given, have in common."""
+        meant = (self.action, sorted(self.filter.items()), self.ids, self.definition, self.again)
+        return hashlib.blake2b(msgspec.json.encode(meant), digest_size=16).hexdigest()
 
 
 class RedriveTold(_Shape):

@@ -27,9 +27,14 @@ def cycle_view(engine: Engine, row: CycleRow) -> dict[str, Any]:
         "once": row.once or None,
         "hash": row.definition_hash,
         "counts": counts,
+        "alerts": _alerts_view(row) if row.alerts else None,
         "webhooks": webhooks,
         "last_success": {step: instant(at) for step, at in row.succeeded.items()},
     }
+
+
+def _alerts_view(row: CycleRow) -> dict[str, Any]:
+    return {"level": row.alerts, "waiting": row.untold, "sending": len(row.alert.incidents) if row.alert else 0}
 
 
 def transaction_of(engine: Engine, name: str) -> TransactionRow | None:

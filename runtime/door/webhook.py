@@ -12,6 +12,7 @@ from msgspec import Struct, json, structs
 
 from protocol.admission import Incoming, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
+from protocol.chain import NO_CHAIN, read_chain
 from protocol.inputs import Duplicate, Hit
 from protocol.state import Reply
 from runtime.door.door import Door, Route, not_ready
@@ -123,6 +124,9 @@ async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Wait
     refusal = door.verified(program.webhook(route.step), route, request)
     if refusal is not None:
         return Answer(refusal)
+    chain, depth = read_chain(request.headers, door.chain_key)
+    if chain is not NO_CHAIN:
+        request = structs.replace(request, chain=chain, depth=depth)
     admitted = await hit_of(engine, program, route.step, request, door.captures)
     if isinstance(admitted, Reply):
         return Answer(admitted)

@@ -104,10 +104,7 @@ class SocketWire:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             return
-        left = LINGER_BYTES_MAX
-        with trio.move_on_after(LINGER_S):
-            while left > 0 and (data := await self.receive()):
-                left -= len(data)
+        await _drop_rest(self)
 
     def as_stream(self) -> trio.SocketStream:
         return trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
@@ -142,16 +139,21 @@ class StreamWire:
             raise Gone
 
     async def linger(self) -> None:
-        left = LINGER_BYTES_MAX
-        with trio.move_on_after(LINGER_S):
-            while left > 0 and (data := await self.receive()):
-                left -= len(data)
+        await _drop_rest(self)
 
     def as_stream(self) -> trio.SSLStream[trio.SocketStream]:
         return self._stream
 
     def close(self) -> None:
         self._stream.transport_stream.socket.close()
+
+
+async def _drop_rest(wire: Wire) -> None:
+    """Take what a caller still sends, for a moment."""
+    left = LINGER_BYTES_MAX
+    with trio.move_on_after(LINGER_S):
+        while left > 0 and (data := await wire.receive()):
+            left -= len(data)
 
 
 class Begun:

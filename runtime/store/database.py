@@ -5,7 +5,7 @@ written in one transaction. So it needs no sync of its own: after a power loss i
 """
 
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -15,24 +15,21 @@ import msgspec
 
 from protocol.events import SCHEMA
 from protocol.state import CycleRow, DefinitionRow, Row
-from runtime.store.rows import TABLES, Table
+from runtime.store.look import Entry, Look, StoreError
+from runtime.store.rows import TABLES, encode
 
-SCHEMA_VERSION = 4  # Of the tables and rows; another version's file is rebuilt from the journal.
+SCHEMA_VERSION = 5  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
 
 _key = msgspec.msgpack.Decoder(list[str]).decode
 
 
-class StoreError(Exception):
-    """The store's file can not be used; delete it and the next start builds it from the journal."""
-
-
 class StoreFull(StoreError):
     """The file can not be written now, mostly because the disk is full; the same batch can be written later."""
 
 
-class Database:
+class Database(Look):
     """One SQLite file with a writer's connection and a reader's."""
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +46,7 @@ class Database:
             if fresh:
                 self._writer.executescript(files("runtime.store").joinpath("schema.sql").read_text())
                 self._set_meta({"version": SCHEMA_VERSION, "events": SCHEMA, "applied": -1, "journal": 0})
-            self._reader = self._connect()
+            super().__init__(path, self._connect())
             if self.meta("version") != SCHEMA_VERSION or self.meta("events") != SCHEMA:
                 raise StoreError(f"{path.name} was written by another version")
         except sqlite3.DatabaseError as fault:
@@ -67,13 +64,6 @@ class Database:
         self._reader.close()
         self._writer.close()
 
-    def meta(self, name: str) -> int:
-        """A number the file keeps about itself."""
-        found = self._reader.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        if found is None:
-            raise StoreError(f"{self.path.name} does not say its {name}")
-        return int(found[0])
-
     def _set_meta(self, values: dict[str, int]) -> None:
         self._writer.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
@@ -83,17 +73,41 @@ class Database:
         filed: list[tuple[str, bytes, int]],
         unfiled: list[tuple[str, bytes, int]],
         applied: int,
+        dropped: Iterable[tuple[type[Row], str | int]] = (),
     ) -> None:
         """Write one batch and the sequence number it reaches, all or nothing. Blocks; runs in a thread."""
+        with self._writing(applied) as writer:
+            for kind, values in rows.items():
+                writer.executemany(TABLES[kind].upsert, values)
+            for kind, key in dropped:
+                writer.execute(TABLES[kind].delete, (key,))
+            writer.executemany("DELETE FROM entries WHERE name = ? AND key = ? AND id = ?", unfiled)
+            writer.executemany("DELETE FROM matched WHERE value = ? AND id = ? AND step = ?", _matched(unfiled))
+            _file(writer, filed)
+
+    def fill(self, contents: Iterable[Row | Entry], applied: int, check: Callable[[Look], None]) -> None:
+        """Fill a file that is empty, all or nothing, however much it is. Blocks.
+
+        Args:
+            contents: rows and entries.
+            applied: the sequence number that they reach.
+            check: looks at the whole of it, and raises when it is not to be kept.
+        """
+        with self._writing(applied) as writer:
+            for item in contents:
+                if isinstance(item, tuple):
+                    _file(writer, [item])
+                else:
+                    table = TABLES[type(item)]
+                    writer.execute(table.upsert, (*table.values(item), encode(item)))
+            check(Look(self.path, writer))
+
+    @contextmanager
+    def _writing(self, applied: int) -> Generator[sqlite3.Connection]:
         writer = self._writer
         try:
             writer.execute("BEGIN IMMEDIATE")
-            for kind, values in rows.items():
-                writer.executemany(TABLES[kind].upsert, values)
-            writer.executemany("DELETE FROM entries WHERE name = ? AND key = ? AND id = ?", unfiled)
-            writer.executemany("DELETE FROM matched WHERE value = ? AND id = ? AND step = ?", _matched(unfiled))
-            writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", filed)
-            writer.executemany("INSERT OR IGNORE INTO matched VALUES (?, ?, ?)", _matched(filed))
+            yield writer
             self._set_meta({"applied": applied})
             writer.execute("COMMIT")
         except BaseException as fault:
@@ -104,6 +118,22 @@ class Database:
             raise
 
     @contextmanager
+    def aside(self) -> Generator[Look]:
+        """A look at the checkpoint of this moment, for as long as it takes, over a connection of its own.
+
+        For a thread: looks over the reader's connection would wait for each other, and the loop with them.
+        """
+        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+        connection.isolation_level = None
+        try:
+            connection.execute("BEGIN")
+            look = Look(self.path, connection)
+            look.meta("applied")  # The first read is what fixes the moment.
+            yield look
+        finally:
+            connection.close()
+
+    @contextmanager
     def snapshot(self) -> Generator[None]:
         """Reads inside the block see one checkpoint, whatever is written meanwhile; it must not wait for anything."""
         self._reader.execute("BEGIN")
@@ -112,34 +142,29 @@ class Database:
         finally:
             self._reader.execute("COMMIT")
 
-    def row(self, table: Table, key: str | int) -> Any:
-        """The row of a key, None when there is none."""
-        statement = f"SELECT row FROM {table.name} WHERE {table.key} = ?"  # noqa: S608 - Constants of rows.py.
-        found = self._reader.execute(statement, (key,)).fetchone()
-        return None if found is None else table.decode(found[0])
 
-    def rows(self, table: Table, where: str = "1", values: Iterable[Any] = ()) -> Iterator[Any]:
-        """Rows by a condition of our own making; values are bound, never written into it."""
-        statement = f"SELECT row FROM {table.name} WHERE {where}"  # noqa: S608 - Conditions are literals of ours.
-        for found in self._reader.execute(statement, tuple(values)):
-            yield table.decode(found[0])
+@contextmanager
+def look_at(path: Path) -> Generator[Look]:
+    """A look into a store's file, of a running server or of none, as of one moment, changing nothing.
 
-    def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """What a statement of our own making finds, all of it; values are bound, never written into it."""
-        return self._reader.execute(statement, values).fetchall()
-
-    def entries(self, name: str, key: bytes, limit: int, *, latest: bool) -> list[int]:
-        """Ids filed under a key, the first or the last `limit` of them, in that order."""
-        order = "DESC" if latest else "ASC"
-        found = self._reader.execute(
-            f"SELECT id FROM entries WHERE name = ? AND key = ? ORDER BY id {order} LIMIT ?",  # noqa: S608 - One of two literals.
-            (name, key, limit),
-        )
-        return [one for (one,) in found]
-
-    def all_entries(self) -> Iterator[tuple[str, bytes, int]]:
-        """Every entry of every index, in order."""
-        yield from self._reader.execute("SELECT name, key, id FROM entries ORDER BY name, key, id")
+    Raises:
+        StoreError: there is no file, or it can not be used.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    except sqlite3.DatabaseError as fault:
+        raise StoreError(f"{path.name} can not be read: {fault}") from None
+    try:
+        connection.isolation_level = None
+        connection.execute("BEGIN")
+        look = Look(path, connection)
+        if (look.meta("version"), look.meta("events")) != (SCHEMA_VERSION, SCHEMA):
+            raise StoreError(f"{path.name} was written by another version")
+        yield look
+    except sqlite3.DatabaseError as fault:
+        raise StoreError(f"{path.name} is not a usable store: {fault}") from None
+    finally:
+        connection.close()
 
 
 def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
@@ -151,24 +176,13 @@ def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
     Raises:
         StoreError: there is no file, or it can not be used.
     """
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
-    except sqlite3.DatabaseError as fault:
-        raise StoreError(f"{path.name} can not be read: {fault}") from None
-    try:
-        meta = dict(connection.execute("BEGIN").execute("SELECT name, value FROM meta"))
-        if (meta.get("version"), meta.get("events")) != (SCHEMA_VERSION, SCHEMA):
-            raise StoreError(f"{path.name} was written by another version")
-        tables = (TABLES[CycleRow], TABLES[DefinitionRow])
-        cycles, definitions = (
-            [table.decode(row) for (row,) in connection.execute(f"SELECT row FROM {table.name}")]  # noqa: S608 - Constants of rows.py.
-            for table in tables
-        )
-        return int(meta["applied"]), cycles, definitions
-    except (sqlite3.DatabaseError, KeyError) as fault:
-        raise StoreError(f"{path.name} is not a usable store: {fault}") from None
-    finally:
-        connection.close()
+    with look_at(path) as look:
+        return look.meta("applied"), list(look.rows(TABLES[CycleRow])), list(look.rows(TABLES[DefinitionRow]))
+
+
+def _file(writer: sqlite3.Connection, entries: list[Entry]) -> None:
+    writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", entries)
+    writer.executemany("INSERT OR IGNORE INTO matched VALUES (?, ?, ?)", _matched(entries))
 
 
 def _matched(entries: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, int, str]]:

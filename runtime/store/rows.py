@@ -25,10 +25,16 @@ class Table(NamedTuple):
         names = (self.key, *self.columns, "row")
         return f"INSERT OR REPLACE INTO {self.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - Names are constants of this file.
 
+    @property
+    def delete(self) -> str:
+        """The statement that removes the row of a key."""
+        return f"DELETE FROM {self.name} WHERE {self.key} = ?"  # noqa: S608 - Names are constants of this file.
+
 
 def _transaction(row: TransactionRow) -> tuple[Any, ...]:
     active = not row.until and (row.status == "running" or row.call is not None or bool(row.queue))
-    return (row.id, row.cycle, row.status, row.step, row.created, row.until, int(active))
+    idle = 0 if row.status == "running" else row.updated
+    return (row.id, row.cycle, row.status, row.step, row.created, row.until, int(active), idle, int(row.purged > 0))
 
 
 def parked_until(row: HitRow) -> int:
@@ -38,7 +44,7 @@ def parked_until(row: HitRow) -> int:
 
 def _hit(row: HitRow) -> tuple[Any, ...]:
     waiting = int(row.fate == "waiting")
-    return (row.id, row.cycle, row.status, row.transaction, parked_until(row), waiting)
+    return (row.id, row.cycle, row.status, row.transaction, parked_until(row), waiting, int(row.purged > 0))
 
 
 TABLES: dict[type[Row], Table] = {
@@ -49,14 +55,14 @@ TABLES: dict[type[Row], Table] = {
     TransactionRow: Table(
         "transactions",
         "id",
-        ("cycle", "status", "step", "created", "due", "active"),
+        ("cycle", "status", "step", "created", "due", "active", "idle", "purged"),
         _transaction,
         msgspec.msgpack.Decoder(TransactionRow).decode,
     ),
     HitRow: Table(
         "hits",
         "id",
-        ("cycle", "status", "txn", "due", "waiting"),
+        ("cycle", "status", "txn", "due", "waiting", "purged"),
         _hit,
         msgspec.msgpack.Decoder(HitRow).decode,
     ),

@@ -10,11 +10,14 @@ CREATE TABLE transactions (
     created INTEGER NOT NULL,
     due INTEGER NOT NULL,      -- When its hold expires, 0 for never.
     active INTEGER NOT NULL,   -- 1 when a restart has something to do for it: a pass, a call or a queue.
+    idle INTEGER NOT NULL,     -- When it last changed, 0 while a pass is in progress.
+    purged INTEGER NOT NULL,   -- 1 when its data is gone.
     row BLOB NOT NULL
 );
 CREATE INDEX transactions_by_place ON transactions (cycle, status, step);  -- And by id, as every index.
 CREATE INDEX transactions_by_due ON transactions (due) WHERE due > 0;
 CREATE INDEX transactions_active ON transactions (id) WHERE active = 1;
+CREATE INDEX transactions_by_age ON transactions (cycle, status, purged, idle) WHERE idle > 0;
 CREATE TABLE hits (
     id INTEGER PRIMARY KEY,
     cycle TEXT NOT NULL,
@@ -22,6 +25,7 @@ CREATE TABLE hits (
     txn INTEGER NOT NULL,
     due INTEGER NOT NULL,      -- When its parking ends, 0 when it is not parked.
     waiting INTEGER NOT NULL,  -- 1 while a caller waits for its answer.
+    purged INTEGER NOT NULL,   -- 1 when what it carried is gone.
     row BLOB NOT NULL
 );
 CREATE INDEX hits_by_transaction ON hits (txn, id) WHERE txn > 0;

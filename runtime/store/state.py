@@ -16,7 +16,9 @@ from protocol.state import (
     CycleRow,
     DefinitionRow,
     HitRow,
+    IncidentRow,
     IndexName,
+    Removable,
     Row,
     TransactionRow,
     UsageRow,
@@ -36,12 +38,13 @@ class Checkpoint(Struct, frozen=True):
     rows: dict[type[Row], list[tuple[Any, ...]]]
     names: list[RowName]
     entries: dict[EntryName, bool]
+    dropped: list[RowName] = []
 
     def write(self, database: Database) -> None:
         """Write it, all or nothing. Blocks; runs in a thread."""
         filed = [entry for entry, there in self.entries.items() if there]
         unfiled = [entry for entry, there in self.entries.items() if not there]
-        database.write(self.rows, filed, unfiled, self.applied)
+        database.write(self.rows, filed, unfiled, self.applied, self.dropped)
 
 
 class StoredState:
@@ -51,6 +54,8 @@ class StoredState:
         self.database = database
         self._rows: dict[type[Row], dict[Any, Any]] = {kind: {} for kind in TABLES}
         self._changed: dict[RowName, Row] = {}
+        self._dropped: set[RowName] = set()  # The file may still have these.
+        self._newly_dropped: list[RowName] = []  # Those that no checkpoint has taken yet.
         self._read: list[RowName] = []  # Rows that were only looked at: they leave with the next checkpoint.
         self._entries: dict[tuple[str, bytes], dict[int, bool]] = {}
         self._changed_entries: dict[EntryName, bool] = {}
@@ -66,7 +71,7 @@ class StoredState:
     @property
     def changed(self) -> int:
         """How many rows the next checkpoint has."""
-        return len(self._changed) + len(self._changed_entries)
+        return len(self._changed) + len(self._changed_entries) + len(self._newly_dropped)
 
     def cycles(self) -> list[CycleRow]:
         """Every cycle, by name."""
@@ -92,6 +97,10 @@ class StoredState:
         row: HitRow = self._load(HitRow, hit)
         return row
 
+    def incident(self, incident: int) -> IncidentRow:
+        row: IncidentRow = self._load(IncidentRow, incident)
+        return row
+
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:
         name = usage_name(day, cycle, step)
         try:
@@ -111,6 +120,8 @@ class StoredState:
     def _load(self, kind: type[Row], key: str | int) -> Any:
         row = self._rows[kind].get(key)
         if row is None:
+            if (kind, key) in self._dropped:
+                raise KeyError(key)
             row = self.database.row(TABLES[kind], key)
             if row is None:
                 raise KeyError(key)
@@ -158,6 +169,14 @@ class StoredState:
         if kind is TransactionRow:
             self._note_running(row)
 
+    def drop(self, kind: type[Removable], row_id: int) -> None:
+        self._rows[kind].pop(row_id, None)
+        self._changed.pop((kind, row_id), None)
+        self._dropped.add((kind, row_id))
+        self._newly_dropped.append((kind, row_id))
+        if kind is TransactionRow:
+            self._running.discard(row_id)
+
     def _note_running(self, row: Any) -> None:
         running = self._running
         if row.status == "running" and not row.until:
@@ -181,12 +200,13 @@ class StoredState:
         rows: dict[type[Row], list[tuple[Any, ...]]] = {}
         for (kind, _), row in self._changed.items():
             rows.setdefault(kind, []).append((*TABLES[kind].values(row), encode(row)))
-        taken = Checkpoint(applied, rows, list(self._changed), self._changed_entries)
-        self._changed, self._changed_entries = {}, {}
+        taken = Checkpoint(applied, rows, list(self._changed), self._changed_entries, self._newly_dropped)
+        self._changed, self._changed_entries, self._newly_dropped = {}, {}, []
         return taken
 
     def written(self, taken: Checkpoint) -> None:
         """The file has a checkpoint: let go of rows that are neither in progress nor changed again."""
+        self._dropped.difference_update(taken.dropped)
         read, self._read = self._read, []
         for kind, name in (*taken.names, *read):
             if (kind, name) not in self._changed and _is_cold(self._rows[kind].get(name)):

@@ -79,6 +79,13 @@ class _Facts:
         return {key: essence(fact) for key, (_, fact, _) in self.found.items()}
 
 
+def _is_unasked(event: e.AnyEvent) -> bool:
+    """Whether an incident is about what a draft is not asked: alerts, and requests of which only a refusal is left."""
+    if not isinstance(event, e.IncidentRaised):
+        return False
+    return event.kind == "alert_failed" or (event.kind == "loop_detected" and not event.transaction)
+
+
 class Ledger:
     """Takes the facts of both sides, and tells what differs."""
 
@@ -99,7 +106,7 @@ class Ledger:
         elif isinstance(event, e.HitExpired):
             self._latest[side] = event.hit
         kind = _KINDS.get(type(event))
-        if kind is None:
+        if kind is None or _is_unasked(event):
             return
         for subject in self._subjects(side, seq, event):
             metered = self._is_metered(side, event)

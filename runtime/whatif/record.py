@@ -14,12 +14,16 @@ from typing import Any
 from msgspec import Struct
 
 from protocol import events as e
+from protocol.ages import Ages
+from protocol.events_leaving import CallLeft
 from protocol.events_redrive import HitRedriven, RedriveAction, RedriveOrdered, TransactionResumed
+from protocol.events_retention import BodiesPurged, RetentionApplied
 from protocol.evolve import evolve
 from protocol.inputs import (
     Aim,
     CallAnswer,
     CallFailure,
+    CallLeaves,
     Deploy,
     HoldDue,
     Input,
@@ -27,6 +31,7 @@ from protocol.inputs import (
     ParkDue,
     Recover,
     ReplySettled,
+    Retain,
     RunOnce,
     ScriptResult,
     Settle,
@@ -36,6 +41,7 @@ from protocol.inputs import (
 from protocol.program import HOOK, SCRIPT
 from protocol.state import State, TransactionRow
 
+LEAST = 1  # Nanosecond; an age that is past at once.
 AHEAD = 3  # Events that are looked at before the one that is read: of a redrive, what its request began.
 
 Pass = tuple[int, int]
@@ -239,6 +245,11 @@ class Record:
                 return Settle(cycle, at, event.transaction, event.action)
             case e.HitMatched(cycle=cycle, at=at, hit=hit, transaction=transaction) if self._is_aimed(event):
                 return Aim(cycle, at, hit, transaction)
+            case CallLeft(cycle=cycle, at=at):
+                row = self.state.transaction(event.transaction)
+                return CallLeaves(cycle, at, row.id, event.step, row.number, event.attempt)
+            case e.CallIntended(cycle=cycle, at=at) if self._had_not_left(event):
+                return Recover(cycle, at, (), (event.transaction,))
             case e.CallUnknown(cycle=cycle, at=at):
                 return Recover(cycle, at, (), (event.transaction,))
             case e.ReplySent(cycle=cycle, at=at):
@@ -248,11 +259,16 @@ class Record:
             case e.ReplyDetached(cycle=cycle, at=at, reason="gone" | "deadline" as fate):
                 return ReplySettled(cycle, at, event.hit, fate)
             case _:
-                return None
+                return _retained(event)
 
     def _is_ordered_again(self, hit: int) -> bool:
         """Whether a kept request is taken by an order to run once that did not have to be recorded a second time."""
         return self.state.hit(hit).status == "collected" and not isinstance(self._before, e.CycleOnce)
+
+    def _had_not_left(self, event: e.CallIntended) -> bool:
+        """Whether a call is made again that waited for its place when the process died."""
+        call = self.state.transaction(event.transaction).call
+        return call is not None and not call.left and event.attempt > 1
 
     def _is_aimed(self, event: e.HitMatched) -> bool:
         """Whether a person gave a parked hit its place, as against a transaction that came to its step."""
@@ -287,3 +303,17 @@ class Record:
                 return Stop(cycle, at, "stop") if mode == "stop" and ordered else None
             case _:
                 return None
+
+
+def _retained(event: e.AnyEvent) -> Retain | None:
+    """What retention looked at and found old enough: so it is for a draft, if there it is over, too."""
+    match event:
+        case e.IncidentRaised(cycle=cycle, at=at, kind="retention_expired"):
+            return Retain(cycle, at, Ages(0, 0, LEAST, 0), (event.transaction,))
+        case BodiesPurged(cycle=cycle, at=at):
+            return Retain(cycle, at, Ages(0, 0, 0, LEAST), tuple(event.transactions), tuple(event.hits))
+        case RetentionApplied(cycle=cycle, at=at):
+            dropped = (tuple(event.transactions), tuple(event.hits), tuple(event.incidents))
+            return Retain(cycle, at, Ages(LEAST, LEAST, 0, 0), *dropped)
+        case _:
+            return None

@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol import events as e
-from protocol.admission import Incoming, admit
+from protocol.admission import Incoming, admit, handed_over
+from protocol.chain import Chain
 from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Refused, Resumed, Verdict
 from protocol.outbox import awaits_reply
 from protocol.program import WebhookPlan
@@ -54,7 +55,7 @@ class Requests:
     def came(self, given: Came) -> None:
         """A request of the record."""
         event = given.event
-        if event.origin is not None:
+        if event.origin is not None and self._is_linked(event.origin):
             parent = event.origin.transaction
             self._numbers.setdefault(parent, deque()).append((event.origin.step, given.hit))
             if event.script:
@@ -63,12 +64,19 @@ class Requests:
         else:
             self._request(given.hit, event.cycle, event.step, _incoming(event, event.at))
 
+    def _is_linked(self, origin: e.Origin) -> bool:
+        """Whether the draft hands a request over by itself: not an alert, nor what found its webhook by a URL."""
+        row = self._shadow.row(self._shadow.recorded, origin.transaction) if origin.number else None
+        return row is not None and (row.call is None or row.call.link is not None)
+
     def came_again(self, given: CameAgain) -> None:
         """A repeat of the record is one in the draft too, unless that remembers deliveries otherwise."""
         cycle = given.event.cycle
         before = self._shadow.recorded.hit(given.hit)
         if before.origin is not None:
             parent = before.origin.transaction
+            if not self._is_linked(before.origin):
+                return
             self._numbers.setdefault(parent, deque()).append((before.origin.step, self._shadow.names.next_free()))
             self._shadow.touch("transaction", parent)
             return
@@ -179,22 +187,13 @@ class Requests:
     def _linked(self, row: TransactionRow, call: OpenCall, scripted: e.HitAccepted | None) -> Incoming:
         """The request of a link; where the draft makes the one of the record, what a `before_webhook` made of that."""
         request = call.request
-        found = Incoming(
-            method=request.method,
-            headers={**request.headers, "content-type": request.content_type},
-            query={},
-            body=request.body,
-            at=self._shadow.at,
-            origin=e.Origin(row.cycle, row.id, call.step, row.number),
-            depth=row.depth + 1,
-            delivery=call.idempotency_key,
-        )
+        found = handed_over(row, call.step, request, call.idempotency_key, self._shadow.at)
         before = self._shadow.row(self._shadow.recorded, row.id)
         theirs = None if before is None or before.call is None else before.call.request
         if scripted is None or theirs != request:
             return found
         came = _incoming(scripted, found.at)
-        return replace(came, origin=found.origin, depth=found.depth, delivery=found.delivery)
+        return replace(came, origin=found.origin, depth=found.depth, chain=found.chain, delivery=found.delivery)
 
     def _answered(self, ended: CallEnded) -> None:
         """The target of a link has built its answer."""
@@ -210,7 +209,10 @@ def _incoming(event: e.HitAccepted, at: int) -> Incoming:
         query=event.query,
         body=event.body,
         at=at,
+        origin=event.origin,
         depth=event.depth,
+        chain=Chain(event.chain, event.signed, event.sampled),
+        delivery="" if event.origin is None else event.delivery,
         script=event.script,
         digest=event.digest if event.script else "",
     )

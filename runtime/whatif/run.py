@@ -12,7 +12,7 @@ from msgspec import Struct
 from protocol.definition import Definition
 from protocol.events import AnyEvent, HitAccepted
 from protocol.evolve import evolve
-from protocol.inputs import Deploy, Start
+from protocol.inputs import CallLeaves, Deploy, Start
 from protocol.loading import encode_definition
 from runtime.masking import Hidden
 from runtime.store import Database, StoredState
@@ -193,6 +193,8 @@ class _WhatIf:
             case Redrives():
                 self._hits += 1
                 self._requests.redriven(given)
+            case CallLeaves():
+                shadow.leave(given)
             case Ended() | None:
                 pass  # It is for a call that is open already, or will be.
             case Deploy(cycle=cycle) if cycle in self._drafts:

@@ -13,6 +13,8 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
+from msgspec import structs
+
 from protocol import events as e
 from protocol.cycle import decide
 from protocol.events_redrive import TransactionResumed
@@ -20,6 +22,7 @@ from protocol.evolve import evolve
 from protocol.inputs import (
     Aim,
     CallEnded,
+    CallLeaves,
     Continue,
     Deliver,
     HoldDue,
@@ -144,6 +147,12 @@ class Shadow:
                 case _:
                     pass
         return decision.verdict
+
+    def leave(self, given: CallLeaves) -> None:
+        """A call of the record left; so does the same one of the draft, whichever attempt of which pass it is."""
+        row = self.row(self.state, given.transaction)
+        if row is not None and row.call is not None and row.call.step == given.step:
+            self.run(structs.replace(given, number=row.number, attempt=row.call.attempt))
 
     def _has(self, given: Input) -> bool:
         """Whether the draft has what an input is about."""
@@ -307,7 +316,7 @@ class Shadow:
         )
         self._tell(self._ledger.stop(row.id, event))
         self._answers.pop(row.id, None)
-        waits = e.WaitStarted(row.cycle, self.at, row.id, call.step, NEVER, "limited")
+        waits = e.WaitStarted(row.cycle, self.at, row.id, call.step, NEVER, "remote")
         evolve(self.state, waits, self.names.next_free())
 
     def finish(self, at: int) -> None:

@@ -6,9 +6,10 @@ written are never written again.
 
 from collections.abc import Callable
 
+from protocol.chain import Chain
 from protocol.events import WriterStarted
 from protocol.events_redrive import RedriveAction
-from protocol.inputs import Accepted, Hit, OrderRedrive, Parked, ReplySettled, RunOnce, Settle
+from protocol.inputs import Accepted, AlertDone, Hit, OrderRedrive, Parked, ReplySettled, RunOnce, Settle
 from protocol.outbox import AnswerLink
 from tests.protocol.story import Story, cycle
 
@@ -197,4 +198,64 @@ def webhooks() -> Story:
     return story
 
 
-STORIES: dict[str, Callable[[], Story]] = {"first": first, "redriven": redriven, "moved": moved, "webhooks": webhooks}
+LEAVING = cycle(
+    """
+  t: {webhook: shop}
+  pay: {post: bank, path: /pay, safe_to_repeat: no}
+  tell: {post: remote, path: /tell}
+""",
+    name="leaving",
+    rules="{alerts: {url: 'https://ops.example/', level: error}}",
+).replace("other: {}", "bank: {base_url: 'https://bank.example', rate: 10/second}")
+
+
+def leaving() -> Story:
+    """Calls that leave once and are left to a person; a bank that asks for patience; alerts told and given up."""
+    story = Story(LEAVING)
+    for trace in ("a" * 32, "b" * 32):
+        story.hit("t", {}, depth=2, chain=Chain(trace, signed=True, sampled=False))
+    first, second = list(story.state.transactions)
+    story.leave()
+    story.answer(None, 429, transaction=first, headers={"retry-after": "60"})
+    story.hit("t", {})
+    story.restart()
+    story.put(Settle("leaving", story.at, second, "done"))
+    story.later(60)
+    for reason in ("", "it was answered with 500"):
+        alert = story.state.cycle("leaving").alert
+        assert alert is not None
+        story.put(AlertDone("leaving", story.at, alert.incidents[0], reason))
+        story.answer(None, 500, transaction=second) if not reason else None
+    story.restart(queued=True)
+    story.hit("t", {}, depth=99, chain=Chain("c" * 32))
+    return story
+
+
+def retention() -> Story:
+    """Two orders are over: the data of one is dropped, then all of it; the other still holds, past its age."""
+    story = Story(ORDERS, QUOTES)
+    for order in ("E1", "E2"):
+        story.hit("placed", {"id": order}, headers={"idempotency-key": order})
+        story.answer({"job": int(order[1])}, transaction=_latest(story))
+    story.hit("changed", {"job": 1, "status": "Picked"})
+    story.later(300)
+    _link(story)
+    day = 86_400
+    story.later(day)
+    story.retain(completed=3 * day, bodies=day // 2)
+    story.hit("changed", {"job": 1, "status": "Late"})
+    story.later(3 * day)
+    story.retain(completed=3 * day, failed=9 * day, bodies=day // 2)
+    story.later(10 * day)
+    story.retain(completed=3 * day, failed=9 * day, bodies=day // 2)
+    return story
+
+
+STORIES: dict[str, Callable[[], Story]] = {
+    "first": first,
+    "redriven": redriven,
+    "moved": moved,
+    "webhooks": webhooks,
+    "leaving": leaving,
+    "retention": retention,
+}

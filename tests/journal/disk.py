@@ -122,6 +122,10 @@ class Disk:
         left.durable_names = dict(left.names)
         return left
 
+    def break_lock(self) -> None:
+        """Locks hold nobody out, as after their file was deleted."""
+        self._locked.clear()
+
     def content(self, name: str) -> bytearray:
         """The bytes of a file in the journal's folder, to be damaged."""
         return self.names[str(FOLDER / name)].cache
@@ -134,8 +138,12 @@ class Disk:
         """Everything in the folder."""
         return {name: bytes(file.cache) for name, file in self.names.items()}
 
+    def _fresh(self) -> "Disk":
+        """An empty disk of the same make."""
+        return Disk()
+
     def _copy_settings(self) -> "Disk":
-        left = Disk()
+        left = self._fresh()
         left.folders = set(self.folders)
         left.free = self.free
         left._next = self._next
@@ -260,10 +268,14 @@ class Disk:
     def random_bytes(self, size: int) -> bytes:
         return self._random.randbytes(size)
 
+    def _short(self, size: int) -> int:
+        """How many bytes of a write a short one takes."""
+        return max(1, size // 2)
+
     def _write(self, handle: int, data: bytes, offset: int, name: str) -> int:
         action = self._operation(name)
         if action == "short":
-            data = data[: max(1, len(data) // 2)]
+            data = data[: self._short(len(data))]
         self._handles[handle].write(data, offset)
         self._stop(action)
         return len(data)

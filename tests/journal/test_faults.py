@@ -321,7 +321,8 @@ def test_given_a_full_disk_when_trimming_then_space_comes_back() -> None:
             owner.append([group(number, "x" * 300)], at=number)
         log.save_snapshot(LOCAL_PARTITION, log.next_seq - 1, b"", schema="")
         log.prepare_spare()
-        disk.plan[len(disk.log)] = errno.ENOSPC
+        reads = 2  # Of the empty snapshot, before anything is written.
+        disk.plan[len(disk.log) + reads] = errno.ENOSPC
         assert log.trim(LOCAL_PARTITION, log.next_seq) > 0
         assert not log.stats().spare_ready
         assert log.first_seq > 0

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from protocol.admission import Incoming, admit
+from protocol.ages import Ages
 from protocol.cycle import decide
 from protocol.events import AnyEvent, CallIntended, HitAccepted, Origin, ReplyBuilt, decode_events, encode_event
 from protocol.events_redrive import RedriveAction
@@ -13,6 +14,7 @@ from protocol.inputs import (
     CallAnswer,
     CallEnded,
     CallFailure,
+    CallLeaves,
     Deploy,
     Hit,
     HoldDue,
@@ -21,6 +23,8 @@ from protocol.inputs import (
     Recover,
     Redrive,
     Refused,
+    ReplySettled,
+    Retain,
     ScriptResult,
     Settle,
     Start,
@@ -162,6 +166,12 @@ class Story:
         assert row.call is not None, "a call is open"
         self.put(CallEnded(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt, outcome))
 
+    def leave(self) -> None:
+        """Every announced call has its place, and leaves."""
+        for row in list(self.state.transactions.values()):
+            if row.call is not None and not row.call.left:
+                self.put(CallLeaves(row.cycle, self.at, row.id, row.call.step, row.number, row.call.attempt))
+
     def later(self, seconds: float) -> None:
         """Let time go by, and fire what is due then."""
         self.at += int(seconds * SECOND)
@@ -171,6 +181,26 @@ class Story:
         for row in list(self.state.transactions.values()):
             if row.status in ("held", "running") and 0 < row.until <= self.at:
                 self.put(HoldDue(row.cycle, self.at, row.id))
+
+    def retain(
+        self, *, completed: float = 0, failed: float = 0, held: float = 0, bodies: float = 0, cycle: str = ""
+    ) -> list[AnyEvent]:
+        """Offer every row of a cycle to retention, by ages in seconds, until nothing goes; what it recorded."""
+        name, state = cycle or self.cycle, self.state
+        ages = Ages(*(int(age * SECOND) for age in (completed, failed, held, bodies)))
+        before = len(self.journal)
+        while True:
+            tables: list[dict[int, Any]] = [state.transactions, state.hits, state.incidents]
+            ids = [tuple(one for one, row in table.items() if row.cycle == name) for table in tables]
+            self.put(Retain(name, self.at, ages, *ids))
+            if not self.latest:
+                return self.journal[before:]
+
+    def sent(self) -> None:
+        """Every answer that was built has left for its caller."""
+        for hit in list(self.state.hits.values()):
+            if hit.fate == "waiting" and hit.reply is not None:
+                self.put(ReplySettled(hit.cycle, self.at, hit.id, "sent"))
 
     def deploy(self, text: str) -> Verdict:
         """Another version of the cycle becomes the current one."""
@@ -208,8 +238,14 @@ class Story:
         """Where the answer to a linked call goes."""
         return Origin(call.cycle, call.transaction, call.step, self.state.transaction(call.transaction).number)
 
-    def restart(self) -> None:
-        """The process dies and comes back: everything is folded from the journal's bytes again."""
+    def restart(self, *, queued: bool = False) -> None:
+        """The process dies and comes back: everything is folded from the journal's bytes again.
+
+        Args:
+            queued: whether announced calls still waited for their place; by default they had left.
+        """
+        if not queued:
+            self.leave()
         before = digest(self.state)
         self.state = self.replayed()
         assert digest(self.state) == before, "replay gives the live state"

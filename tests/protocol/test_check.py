@@ -215,3 +215,28 @@ def test_a_fault_of_a_shared_connector_is_told_once_where_it_stands(head: str) -
         ("connectors.yaml", 3 + lines),
         ("connectors.yaml", 4 + lines),
     ], [str(fault) for fault in found]
+
+
+@pytest.mark.parametrize("rate", ["5/day", "0/second", "fast", "1.5/second", "10/seconds"])
+def test_7_a_rate_is_so_many_in_a_unit(rate: str) -> None:
+    """Section 7: calls in any second, minute or hour; whatever else is said at its line."""
+    text = HEAD.replace("shop: {}", f"shop: {{rate: {rate}}}") + TRIGGER + "  g: {get: remote, path: /x}\n"
+    (fault,) = check_project([Source("c.cycle.yaml", text)])[1]
+    assert "connectors.shop.rate must be written as e.g. 10/second" in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("cycle:d/t", "links to no cycle of this project"),
+        ("cycle:c/g", "links to no webhook of c"),
+        ("cycle:c/t", "c/t requires id"),
+        ("ops@example.com", "must be written as https://… or cycle:NAME/step"),
+    ],
+)
+def test_10_alerts_go_to_a_place_that_there_is(url: str, said: str) -> None:
+    """Section 10: a link is checked like that of a step, and needs what an alert has."""
+    text = HEAD.replace("steps:", f"settings: {{alerts: {{url: '{url}'}}}}\nsteps:") + TRIGGER
+    (fault,) = check_project([Source("c.cycle.yaml", text + "  g: {get: remote, path: /x}\n")])[1]
+    assert said in str(fault)
+    assert "settings.alerts" in str(fault)

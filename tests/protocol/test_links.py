@@ -134,3 +134,20 @@ def test_8_a_link_meets_the_checks_of_its_target(body: Any) -> None:
     assert isinstance(other, Hit)
     verdict = story.put(other)
     assert isinstance(verdict, Duplicate if body == {"id": 7} else Refused)
+
+
+def test_8_a_link_waits_as_long_as_its_target_takes() -> None:
+    """Section 8: nobody hangs up on a link, so its target's next attempt never lies beyond a deadline (5.5).
+
+    Told 502 instead, the step would be told so again by each of its own attempts, which name the same delivery.
+    """
+    story, call, hit = linked(CHILD.replace("settings: {}", "settings: {on_error: {retry: [5 minutes]}}"))
+    verdict = story.put(hit)
+    assert isinstance(verdict, Accepted)
+    story.answer({}, status=500, transaction=verdict.transaction)
+    assert not [effect for effect in story.all_effects if isinstance(effect, AnswerLink)]
+    story.later(300)
+    story.answer({}, transaction=verdict.transaction)
+    (answer,) = (effect for effect in story.all_effects if isinstance(effect, AnswerLink))
+    story.put(answer.ended)
+    assert story.state.transaction(call.transaction).data["hand"]["body"] == {"done": True}

@@ -43,6 +43,8 @@ class Known:
     passes: int = 0
     deadline: int = 0
     latest: int | None = None
+    updated: int = 0
+    purged: bool = False
 
 
 @dataclass
@@ -56,11 +58,11 @@ class Model:
 
     def newest(self, job: int) -> int:
         """The transaction that a callback of this job runs, 0 for none; holding or completed makes no difference."""
-        return max((one for one, known in self.known.items() if known.job == job), default=0)
+        return max((one for one, known in self.known.items() if known.job == job and not known.purged), default=0)
 
     def started(self, transaction: int, job: int, at: int) -> None:
         """A first pass reaches the hold, and takes what is parked there, in order."""
-        self.known[transaction] = Known(job, 1, at + HOLD)
+        self.known[transaction] = Known(job, 1, at + HOLD, updated=at)
         for number, _ in self.parked.pop(job, []):
             self.called_back(transaction, number, at)
 
@@ -68,7 +70,7 @@ class Model:
         """One more pass: an even number ends it, an odd one holds again, for a full hour."""
         known = self.known[transaction]
         known.passes += 1
-        known.latest = number
+        known.latest, known.updated = number, at
         known.deadline = at + HOLD if number % 2 else 0
 
     def expire_parked(self, at: int) -> None:
@@ -85,7 +87,11 @@ class Model:
         for known in self.known.values():
             if 0 < known.deadline <= at:
                 known.passes += 1
-                known.deadline = 0
+                known.deadline, known.updated = 0, at
+
+    def over(self, age: int, at: int) -> list[int]:
+        """The completed ones that have not changed for so long."""
+        return [one for one, known in self.known.items() if not known.deadline and at - known.updated >= age]
 
 
 class Machine(RuleBasedStateMachine):
@@ -165,6 +171,21 @@ class Machine(RuleBasedStateMachine):
             self.model.expire_holds(self.story.at)
         self.running = not self.running
 
+    @rule(hours=st.integers(1, 5))
+    def remove(self, hours: int) -> None:
+        """Retention removes what completed long enough ago; a named delivery is known on."""
+        self.story.retain(completed=hours * 3600)
+        for one in self.model.over(hours * 3600 * SECOND, self.story.at):
+            del self.model.known[one]
+
+    @rule(hours=st.integers(1, 5))
+    def purge(self, hours: int) -> None:
+        """It drops their data first, and what has none is matched no more."""
+        self.story.retain(bodies=hours * 3600)
+        for one in self.model.over(hours * 3600 * SECOND, self.story.at):
+            self.model.known[one].purged = True
+            self.model.known[one].latest = None
+
     @rule()
     def crash(self) -> None:
         """State from the journal's bytes is the live state, by digest."""
@@ -180,6 +201,7 @@ class Machine(RuleBasedStateMachine):
         }
         for row in state.transactions.values():
             assert row.status == ("held" if known[row.id].deadline else "completed")
+            assert bool(row.purged) == known[row.id].purged == (not row.data)
             assert row.data.get("back", {}).get("n") == known[row.id].latest
         assert all(hit.status in ("done", "parked", "expired") for hit in state.hits.values())
         assert self.story.incidents() == ["hit_expired"] * self.model.expired

@@ -10,7 +10,7 @@ from protocol.events import GatheringEnded, ReplyBuilt
 from protocol.inputs import Accepted
 from protocol.loading import Source
 from protocol.state import TransactionRow, transaction_name
-from tests.protocol.story import Story
+from tests.protocol.story import Story, begun
 
 ITEMS = """
 cycle: items
@@ -255,3 +255,25 @@ def test_9_what_goes_on_after_a_gathering_may_split_and_has_no_caller() -> None:
         ("Oslo", "completed", 0),
     ]
     assert (first.status, story.incidents()) == ("completed", ["already_answered"] * 2)
+
+
+def test_5_a_part_whose_hold_expired_is_no_part_of_the_answer_any_more() -> None:
+    """Section 5.3: it gave up its share at the hold; what runs from there must not end the request that others run."""
+    story = begun(
+        """\
+  parts: {split: t.items}
+  waits: {decide: parts.item == 1, then: back, else: work}
+  back: {webhook: shop, fields: {k: text}, match: {k: t.k}, hold_for: 1 minute, on_timeout: late}
+  late: {respond: {body: {late: true}}, next: end}
+  work: {post: remote, path: /x}
+  told: {respond: {body: {sent: "{{ hit.body.k }}"}}}
+""",
+        {"k": "a", "items": [1, 2]},
+    )
+    story.later(61)
+    (hit,) = story.state.hits.values()
+    assert (hit.status, story.replies()) == ("running", [])
+    assert story.incidents() == ["already_answered"]
+    story.answer({}, transaction=max(story.state.transactions))
+    assert story.replies() == [(200, b'{"sent":"a"}')]
+    assert (hit.status, hit.body) == ("done", b"")

@@ -1,11 +1,27 @@
-"""What tests of the command line share."""
+"""What tests of the runtime share."""
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from runtime.cli.main import run
 from tests.runtime.commands import Cli, Done
+
+
+@pytest.fixture
+def virtual_time(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
+    """Time that passes while nothing happens. Threads work on the spot, since the clock does not wait for them."""
+
+    async def on_the_spot(work: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return work(*arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", on_the_spot)
+    return autojump_clock
 
 
 @pytest.fixture

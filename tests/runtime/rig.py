@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import trio
 
-from journal import LOCAL_PARTITION, LocalLog
+from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.admission import Incoming, admit
+from protocol.chain import read_chain
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure, Hit
@@ -21,7 +22,8 @@ from runtime.config import Settings
 from runtime.deploying import deploy
 from runtime.egress import OwnAddress
 from runtime.engine import Engine
-from runtime.store import Database, StoredState
+from runtime.server import open_store
+from runtime.store import StoredState
 from runtime.ticket import Ticket
 
 NOON = 1_767_268_800 * 1_000_000_000
@@ -61,19 +63,23 @@ class Wire:
 class Rig:
     """A running engine, and the requests that a test sends it."""
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
+    def __init__(self, engine: Engine, folder: Path, log: LocalLog) -> None:
         self.engine = engine
         self.folder = folder
+        self.log = log
 
     def hit(self, cycle: str, step: str, body: Any, **headers: str) -> Ticket:
         """A request that is admitted; its ticket tells what becomes of it."""
         program = self.engine.state.program(self.engine.state.cycle(cycle).definition_hash)
+        chain, depth = read_chain(headers, self.engine.chain_key)
         request = Incoming(
             method="POST",
             headers={"content-type": "application/json", **headers},
             query={},
             body=body if isinstance(body, bytes) else msgspec.json.encode(body),
             at=self.engine.clock(),
+            depth=depth,
+            chain=chain,
         )
         admitted = admit(program, step, request)
         assert isinstance(admitted, Hit), admitted
@@ -88,23 +94,41 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(folder: Path, *files: str, remote: Remote = unreachable, **settings: Any) -> AsyncGenerator[Rig]:
-    """An engine over the journal and store of a folder, which it continues; time is Trio's."""
+async def running(
+    folder: Path,
+    *files: str,
+    remote: Remote = unreachable,
+    start: int = NOON,
+    prepare: Callable[[Engine], None] = lambda _: None,
+    **settings: Any,
+) -> AsyncGenerator[Rig]:
+    """An engine over the journal and store of a folder, which it continues.
+
+    Args:
+        folder: where they are.
+        files: the cycles.
+        remote: answers calls.
+        start: when Trio's time begins, which is the engine's.
+        prepare: gets the engine before it runs.
+        settings: of the server.
+    """
     definitions, faults = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(files)])
     assert not faults, [str(fault) for fault in faults]
-    log = LocalLog.open(folder / "journal")
+    said = Settings(**settings)
+    log = LocalLog.open(folder / "journal", JournalOptions(segment_bytes=said.segment_bytes))
     ownership = log.own(LOCAL_PARTITION)
-    database = Database(folder / "store.sqlite")
+    database = open_store(folder / "store.sqlite", log)
     try:
         appender = InlineAppender(ownership)
-        clock = trio_clock(NOON)
-        engine = Engine(log, appender, StoredState(database), Settings(**settings), clock, ownership.epoch)
+        clock = trio_clock(start)
+        engine = Engine(log, appender, StoredState(database), said, clock, ownership.epoch)
         engine.outbound = Wire(remote)
+        prepare(engine)
         engine.replay_tail()
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             await deploy(engine, definitions)
-            yield Rig(engine, folder)
+            yield Rig(engine, folder, log)
             await engine.checkpointed()
             nursery.cancel_scope.cancel()
     finally:

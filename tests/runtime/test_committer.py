@@ -13,7 +13,6 @@ import trio
 import trio.testing
 
 from journal import LOCAL_PARTITION, JournalFailed, JournalOptions, LocalLog
-from runtime import committer as module
 from runtime.clock import trio_clock
 from runtime.committer import FULL_RETRY_S, Appender, Committer, Group, InlineAppender, ThreadAppender
 from tests.journal.disk import Disk, PowerLossError
@@ -138,10 +137,10 @@ async def test_what_arrives_during_a_commit_is_the_next_batch(kind: str, mock_cl
         nursery.cancel_scope.cancel()
 
 
-async def test_a_batch_is_bounded_in_bytes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_is_bounded_in_bytes(kind: str) -> None:
     """Given more than a batch may have, then several commits take it, and a larger group goes alone."""
-    monkeypatch.setattr(module, "BATCH_BYTES_MAX", 1000)
     async with rigged(kind) as rig, trio.open_nursery() as nursery:
+        rig.committer = Committer(rig.appender, trio_clock(START), 1000)
         for number in range(10):
             rig.submit(number, "x" * 400)
         rig.submit("large", "x" * 3000)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from protocol.definition import Connector
 from protocol.inputs import CallAnswer, CallFailure
+from runtime import egress
 from runtime.egress import CheckedNetwork, Lookup, OwnAddress, Refused, judge, own_address
 from tests.runtime.calls import call, failure, outbound
 from tests.runtime.remote import always, answer, serving
@@ -75,6 +76,78 @@ async def test_a_loopback_address_is_refused_in_every_spelling(host: str) -> Non
         failed = failure(await out.perform(call(f"http://{host}/"), Connector()))
     assert failed.phase == "connect"
     assert "127.0.0.1: say allow_private" in failed.reason
+
+
+SPELLED = [
+    *("2852039166", "0xa9fea9fe", "0xA9.0xFE.0xA9.0xFE", "169.254.43518", "169.16689662"),
+    *("[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]", "[0:0:0:0:0:FFFF:A9FE:A9FE]", "[64:ff9b::a9fe:a9fe]"),
+    *("[64:ff9b:1::a9fe:a9fe]", "[2002:a9fe:a9fe::1]", "[fe80::1]", "[fe80::1%lo]", "[fe80::1%eth0]"),
+    *("169\u3002254\u3002169\u3002254", "user:word@169.254.169.254", "127.0.0.1:80@169.254.169.254"),
+]
+"""Metadata and link-local addresses, as decimal, hexadecimal, short, IPv6, with a zone, and behind other things."""
+
+
+@pytest.mark.parametrize("host", SPELLED)
+@pytest.mark.parametrize("private", [False, True])
+async def test_no_spelling_of_a_metadata_address_is_let_through(host: str, *, private: bool) -> None:
+    """Section 7: whatever the connector says; a zone that is not there is no way around it either."""
+    async with outbound() as out:
+        failed = failure(await out.perform(call(f"http://{host}/latest"), Connector(allow_private=private)))
+    assert failed.phase == "connect"
+    assert failed.reason.endswith(("which no call may reach", "does not resolve: Name or service not known"))
+
+
+@pytest.mark.parametrize("found", NEVER)
+async def test_a_name_can_not_lead_to_what_is_never_reached(found: str) -> None:
+    """Section 7: of every form that a resolver may give, also beside a public address, also for a trusted connector."""
+    async with outbound({"shop.example": ["93.184.216.34", found]}) as out:
+        failed = failure(await out.perform(call("http://shop.example/"), Connector(allow_private=True)))
+    assert failed.phase == "connect"
+    assert failed.reason.endswith("which no call may reach")
+
+
+@pytest.mark.parametrize("found", PRIVATE)
+async def test_a_name_leads_to_a_private_address_only_where_the_connector_says_so(found: str) -> None:
+    """Section 7: of every form as well."""
+    async with outbound({"shop.example": [found]}) as out:
+        failed = failure(await out.perform(call("http://shop.example/"), Connector()))
+    assert "say allow_private" in failed.reason
+
+
+@pytest.mark.parametrize("place", [f"http://{host}/x" for host in SPELLED if "@" not in host])
+async def test_a_redirect_leads_to_no_spelling_of_a_metadata_address(place: str) -> None:
+    """Section 7: each hop is checked, whatever the remote writes into its Location."""
+    async with serving(always(answer(302, location=place))) as remote, outbound() as out:
+        failed = failure(await out.perform(call(remote.url, "GET"), Connector(allow_private=True)))
+        assert len(remote.requests) == 1
+    assert (
+        "no call may reach" in failed.reason or "does not resolve" in failed.reason or "leads nowhere" in failed.reason
+    )
+
+
+@pytest.mark.parametrize("place", ["http://10.0.0.1/", "http://[::1]:8080/", "http://2130706434/", "//192.168.1.1/"])
+async def test_a_public_remote_can_not_send_us_inside(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Section 7: given a remote that may be called, when it redirects to a private address, then nobody follows."""
+    here = ip_address("127.0.0.1")
+
+    def as_if_public(address: IPv4Address | IPv6Address, *, allow_private: bool) -> str:
+        return "" if address == here else judge(address, allow_private=allow_private)
+
+    monkeypatch.setattr(egress, "judge", as_if_public)
+    async with serving(always(answer(302, location=place))) as remote, outbound() as out:
+        failed = failure(await out.perform(call(remote.url, "GET"), Connector()))
+        assert len(remote.requests) == 1
+    assert (failed.phase, "say allow_private" in failed.reason) == ("sent", True)
+
+
+async def test_a_redirect_does_not_lead_to_this_server() -> None:
+    """Section 7: over the network it reaches itself no more than by a URL of its own."""
+    async with serving(always(answer(200))) as own, serving(always(answer(302, location=own.url))) as remote:
+        async with outbound() as out:
+            out.listen_at(own_address(own.url))
+            failed = failure(await out.perform(call(remote.url, "GET"), Connector(allow_private=True)))
+        assert "is this server itself" in failed.reason
+        assert not own.requests
 
 
 async def test_octal_spellings_are_refused_by_the_url_and_by_the_network() -> None:

@@ -187,7 +187,7 @@ async def test_a_store_without_room_refuses_what_is_new_and_recovers_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given a full disk under the store, then requests are refused, nothing is lost, and the next try writes it all."""
-    monkeypatch.setattr("runtime.engine.STORE_RETRY_S", 0.01)
+    monkeypatch.setattr("runtime.checkpoints.STORE_RETRY_S", 0.01)
     async with running(tmp_path, BULKY) as rig:
         jobs = iter(range(100_000))
         with pytest.MonkeyPatch.context() as patch:

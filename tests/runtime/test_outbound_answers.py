@@ -195,44 +195,6 @@ async def test_a_request_that_dies_with_every_connection_fails_after_the_second(
 # ---------------------------------------------------------------- many calls
 
 
-async def test_a_connector_queues_what_exceeds_its_concurrency_and_delays_no_other(
-    mock_clock: trio.testing.MockClock,
-) -> None:
-    """Given a slow remote with two places, then two calls run, the third waits, and another remote is quick."""
-    two = Connector(allow_private=True, concurrency=2)
-    outcomes: list[CallAnswer | CallFailure] = []
-    async with serving(hang) as slow, serving(OK) as quick, outbound() as out, trio.open_nursery() as nursery:
-
-        async def perform() -> None:
-            outcomes.append(await out.perform(call(slow.url, connector="slow"), two))
-
-        for _ in range(3):
-            nursery.start_soon(perform)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(slow.requests) == 2
-        assert isinstance(await out.perform(call(quick.url, connector="quick"), two), CallAnswer)
-        slow.seen = trio.Event()
-        mock_clock.jump(30.1)
-        await slow.seen.wait()
-        assert len(outcomes) == 2
-        assert len(slow.requests) == 3
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(outcomes) == 2, "its own time begins when it leaves"
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_changed_concurrency_counts_from_the_next_call() -> None:
-    """A new definition may raise the bound of a connector that is in use."""
-    async with serving(hang) as remote, outbound() as out, trio.open_nursery() as nursery:
-        for places in (1, 3):
-            connector = Connector(allow_private=True, concurrency=places)
-            remote.seen = trio.Event()
-            nursery.start_soon(out.perform, call(remote.url), connector)
-            await remote.seen.wait()
-        assert len(remote.requests) == 2
-        nursery.cancel_scope.cancel()
-
-
 async def test_no_pool_bounds_what_the_connector_allows() -> None:
     """Given a concurrency of 150, then 150 calls are in flight at once."""
     wide = Connector(allow_private=True, concurrency=150)

@@ -222,7 +222,7 @@ def test_given_the_command_when_it_replays_then_the_guard_holds(
 ) -> None:
     """The fold itself runs under it."""
     data = journaled(tmp_path, payments())
-    monkeypatch.setattr("runtime.cli.replaying.fold", lambda *_: socket.socket())
+    monkeypatch.setattr("runtime.cli.replaying.fold_journal", lambda *_: socket.socket())
     done = cli("replay", data)
     assert done.code == 1
     assert "SocketRefused" in done.err

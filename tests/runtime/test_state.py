@@ -8,15 +8,16 @@ import pytest
 from protocol.evolve import evolve
 from protocol.inputs import Accepted
 from protocol.memory import MemoryState
-from protocol.state import State, TransactionRow
+from protocol.state import IncidentRow, State, TransactionRow
 from runtime.store import Database, StoredState, digest
+from runtime.store.rows import TABLES
 from tests.protocol.story import Story
 from tests.protocol.test_cycle import ORDER
 from tests.protocol.test_waits import LATER
 
 
 def eventful() -> Story:
-    """A story with passes, parking, a queue, duplicates, a failure, an expiry, a stop, a restart and redrives."""
+    """A story with passes, parking, a queue, repeats, a failure, an expiry, a stop, a restart, redrives, retention."""
     story = Story(ORDER)
     for job in range(3):
         story.hit("changed", {"job_id": job, "status": "Early"})
@@ -37,6 +38,9 @@ def eventful() -> Story:
         story.redrive("resume", item)
         story.redrive("rerun", item, "o2", again=True)
     story.redrive("redeliver", story.state.transaction(ended[0]).trigger, "o3", again=True)
+    story.later(4 * 86_400)
+    story.retain(completed=1, failed=1, bodies=1)
+    story.hit("placed", {"order": "after"})
     return story
 
 
@@ -83,6 +87,46 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     database = Database(tmp_path / "store.sqlite")
     yield StoredState(database)
     database.close()
+
+
+def test_a_row_that_was_dropped_is_gone_whether_the_file_had_it_or_not(state: State) -> None:
+    """Retention's drop: for good, before the checkpoint that tells the file and after it, and only that row."""
+    rows = [IncidentRow(one, "c", 1, 0, "s", "filtered", "message", "info") for one in (1, 2, 3)]
+    for row in rows:
+        state.save(row)
+    state.drop(IncidentRow, 1)
+    _checkpoint(state, 1)
+    state.drop(IncidentRow, 2)
+    state.drop(IncidentRow, 77)
+    for seq in (2, 3, 4):
+        for one in (1, 2, 77):
+            with pytest.raises(KeyError):
+                state.incident(one)
+        assert state.incident(3) == rows[2]
+        _checkpoint(state, seq)
+
+
+def test_a_row_dropped_while_a_checkpoint_with_it_is_written_stays_gone(tmp_path: Path) -> None:
+    """The file gets it, a moment after it was dropped; nobody finds it there, and the next checkpoint removes it."""
+    database = Database(tmp_path / "store.sqlite")
+    stored = StoredState(database)
+    stored.save(IncidentRow(1, "c", 1, 0, "s", "filtered", "message", "info"))
+    taken = stored.checkpoint(1)
+    stored.drop(IncidentRow, 1)
+    taken.write(database)
+    stored.written(taken)
+    with pytest.raises(KeyError):
+        stored.incident(1)
+    _checkpoint(stored, 2)
+    assert not list(database.rows(TABLES[IncidentRow]))
+    database.close()
+
+
+def _checkpoint(state: State, seq: int) -> None:
+    if isinstance(state, StoredState):
+        taken = state.checkpoint(seq)
+        taken.write(state.database)
+        state.written(taken)
 
 
 def test_ids_are_found_under_their_key_first_and_last(state: State) -> None:

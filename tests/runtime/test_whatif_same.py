@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from protocol.events import HitAccepted, TransactionGathered, TransactionSplit
-from protocol.inputs import RunOnce
+from protocol.chain import Chain
+from protocol.events import HitAccepted, Origin, TransactionGathered, TransactionSplit
+from protocol.inputs import AlertDone, RunOnce
 from tests.golden.stories import STORIES
 from tests.protocol import test_busy_machine, test_machine
 from tests.protocol.story import Story, cycle
@@ -126,10 +127,32 @@ def hooked() -> Story:
     return story
 
 
-@pytest.mark.parametrize(
-    "told",
-    [eventful, payments, scripts, broken, parts, hooked, STORIES["first"], STORIES["redriven"], STORIES["webhooks"]],
-)
+def told() -> Story:
+    """Incidents are handed to a cycle as alerts, which runs for them; one alert is given up, one request too deep."""
+    steps = "  t: {webhook: shop}\n  work: {post: remote, path: /x}\n"
+    story = Story(
+        cycle(steps, rules="{alerts: {url: 'cycle:ops/told'}}"),
+        cycle("  told: {webhook: shop}\n  page: {post: remote, path: /page}\n", name="ops"),
+    )
+    for reason in ("", "it was answered with 500"):
+        story.hit("t", {})
+        failing = max(story.state.transactions)
+        story.answer(None, 500, transaction=failing)
+        alert = story.state.cycle("c").alert
+        assert alert is not None
+        if not reason:
+            origin = Origin("c", failing, "work", 0)
+            story.hit("told", {"kind": "remote_error"}, cycle="ops", origin=origin, delivery="c.incident.1", depth=1)
+            story.answer({}, transaction=max(story.state.transactions))
+        story.put(AlertDone("c", story.at, alert.incidents[0], reason))
+    story.hit("t", {}, depth=99, chain=Chain("a" * 32))
+    return story
+
+
+TOLD = [eventful, payments, scripts, broken, parts, hooked, told]
+
+
+@pytest.mark.parametrize("told", [*TOLD, *STORIES.values()])
 def test_14_given_the_definition_that_ran_when_tried_then_nothing_differs(told: Callable[[], Story]) -> None:
     """Section 14: the same inputs through the same decide; every request of the record was run."""
     story = told()

@@ -3,14 +3,13 @@
 import json
 import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+
+from tests.system.background import Answering, Background
 
 STATUS = {"/gone": (404, 404), "/second": (500, 200), "/limited": (429, 200)}  # The first time a key comes, and later.
 
 
-class Echo:
+class Echo(Background):
     """Answers with the method; `/gone`, `/second` and `/limited` fail, the last two only once.
 
     Attributes:
@@ -26,39 +25,17 @@ class Echo:
         self._lock = threading.Lock()
         echo = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"] or 0)).decode()
-                status = echo.take(self, body)
+        class Handler(Answering):
+            def tell(self) -> None:
+                status = echo.take(self, self.body().decode())
                 packed = json.dumps({"method": self.command}).encode()
-                self.send_response(status)
-                if status == 429:
-                    self.send_header("retry-after", "0")
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(packed)))
-                self.end_headers()
-                self.wfile.write(packed)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - The base class names it so.
-                """Say nothing: a test's output is for failures."""
+                self.answer(status, packed, {"retry-after": "0"} if status == 429 else None)
 
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            setattr(Handler, f"do_{method}", Handler.answer)
+            setattr(Handler, f"do_{method}", Handler.tell)
+        super().__init__(Handler)
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """A server that was killed resets its connections; that is the test, no fault."""
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def take(self, request: BaseHTTPRequestHandler, body: str) -> int:
+    def take(self, request: Answering, body: str) -> int:
         """Record a request; gives the status of its answer."""
         key = request.headers.get("idempotency-key", "")
         with self._lock:
@@ -70,12 +47,3 @@ class Echo:
     def bodies(self, path: str) -> list[str]:
         """The bodies that came to a path, in order."""
         return [body for _, where, _, body in self.came if where == path]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import httpx
 
-from journal import LOCAL_PARTITION, LocalLog
-from runtime.replay import fold
+from journal import LocalLog
+from runtime.replay import fold_journal
 from runtime.store import Database, digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,7 +127,7 @@ class Server:
 
     def digests(self) -> tuple[str, str]:
         """Of a stopped server: the digest of its journal's replay and that of its store, which must be as far."""
-        replayed = fold(LocalLog.open_reader(self.data / "journal").read(LOCAL_PARTITION))
+        replayed = fold_journal(LocalLog.open_reader(self.data / "journal"))
         database = Database(self.data / "store.sqlite")
         try:
             assert database.meta("applied") == replayed.seq

@@ -5,14 +5,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from tests.system.background import Answering, Background
 
-class Partner:
+
+class Partner(Background):
     """POST /effects counts; POST /jobs calls the given webhook back from inside its handler, then answers.
 
     POST /signal answers when the test gives the signal. POST /second fails the first time that a key comes. Each other
@@ -22,6 +22,7 @@ class Partner:
     def __init__(self) -> None:
         self.effects: Counter[str] = Counter()
         self.bodies: list[Any] = []
+        self.heard: list[dict[str, str]] = []  # The headers of each request, names in lower case.
         self.callback = ""
         self.status = 200
         self._gate = (threading.Semaphore(0), threading.Event())
@@ -29,34 +30,17 @@ class Partner:
         self._lock = threading.Lock()
         partner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"null")
+        class Handler(Answering):
+            def do_POST(self) -> None:  # noqa: N802 - The name by which the base class finds it.
+                body = json.loads(self.body() or b"null")
+                partner.heard.append({name.lower(): value for name, value in self.headers.items()})
                 key = self.headers.get("idempotency-key", "")
-                answer = partner.handle(self.path, body, key)
-                packed = json.dumps(answer).encode()
+                packed = json.dumps(partner.handle(self.path, body, key)).encode()
                 first = self.path == "/second" and partner.effects[key] == 1
-                self.send_response(500 if first else partner.status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(packed)))
-                self.end_headers()
-                self.wfile.write(packed)
+                self.answer(500 if first else partner.status, packed)
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - The base class names it so.
-                """Say nothing: a test's output is for failures."""
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128  # A server that restarts sends all its open calls at once; 5 would reset some.
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """A server that was killed resets its connections; that is the test, no fault."""
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        super().__init__(Handler)
+        self.url = f"http://{self.address}"
 
     def handle(self, path: str, body: Any, key: str) -> Any:
         """Count an effect, and for a job call back first."""
@@ -84,12 +68,3 @@ class Partner:
             yield asked
         finally:
             signal.set()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

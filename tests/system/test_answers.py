@@ -65,13 +65,6 @@ ECHOES = {
 
 
 @pytest.fixture(scope="module")
-def partner() -> Iterator[Partner]:
-    """The remote system of the file."""
-    with Partner() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, partner: Partner) -> Iterator[Server]:
     """One server for the file; each test uses keys of its own."""
     project = tmp_path_factory.mktemp("answers")

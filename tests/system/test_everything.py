@@ -54,7 +54,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, echo: Echo) -> Iterator[Ser
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
     connectors = folder / "connectors.yaml"
     connectors.write_text(connectors.read_text().replace("127.0.0.1:9000", echo.address))
-    with Server(folder, environment=SECRETS) as running:
+    alerts = {"EVERYTHING_ALERTS": f"http://{echo.address}/alerts"}
+    with Server(folder, environment={**SECRETS, **alerts}) as running:
         yield running
 
 
@@ -120,14 +121,21 @@ def test_given_an_order_when_it_goes_through_everything_then_each_feature_did_it
     assert answer.json() == {"entry": entry, "pieces": 7, "method": "GET"}
     server.settled("everything", completed=5)
     sent_once(echo)
-    told = httpx.get(early.json()["status_url"]).json()["answer"]
-    assert told["body"] == '<?xml version="1.0" encoding="UTF-8"?>\n<confirmed><event>confirmed-7</event></confirmed>'
+    said = httpx.get(early.json()["status_url"]).json()["answer"]
+    assert said["body"] == '<?xml version="1.0" encoding="UTF-8"?>\n<confirmed><event>confirmed-7</event></confirmed>'
     again = place(server, 7)
     assert (again.status_code, again.content, again.headers["cyclewright-duplicate"]) == (207, answer.content, "true")
     shown = server.api(f"transactions/{answer.headers['cyclewright-transaction']}")
     assert (shown["status"], shown["pass"], len(shown["children"])) == ("completed", 3, 1 + len(LINES))
     assert [one["kind"] for one in shown["incidents"]] == ["remote_error", "remote_error", "rate_limited"]
     assert "ann@example.com" not in json.dumps(shown)
+    while server.api("cycles/everything")["alerts"] != {"level": "warning", "waiting": 0, "sending": 0}:
+        server.pause()
+    told = [json.loads(body) for body in echo.bodies("/alerts")]
+    assert [(one["step"], one["kind"], one["level"]) for one in told] == [
+        ("ignored", "remote_error", "error"),
+        ("tried", "remote_error", "warning"),
+    ]
     assert echo.tokens == {f"Bearer {SECRETS['EVERYTHING_TOKEN']}"}
 
 

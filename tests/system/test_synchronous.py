@@ -18,13 +18,6 @@ from tests.system.synchronous import project, until
 
 
 @pytest.fixture(scope="module")
-def partner() -> Iterator[Partner]:
-    """The remote system of the file."""
-    with Partner() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, partner: Partner) -> Iterator[Server]:
     """One server for the rows without a kill; each test uses values of its own."""
     with Server(project(tmp_path_factory.mktemp("synchronous"), partner)) as running:

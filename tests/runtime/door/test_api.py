@@ -182,6 +182,14 @@ async def test_13_a_receipt_has_the_shape_that_its_description_gives(tmp_path: P
             msgspec.convert(asked, shapes.RedriveAsked)
 
 
+async def test_13_a_negative_number_names_no_hit(tmp_path: Path) -> None:
+    """Section 13: a set is what its names say, and nothing is taken for something near it."""
+    async with calling(tmp_path) as caller:
+        hit = (await caller.json("/api/parked"))["parked"][0]["hit"]
+        for name, status in ((hit, 200), (-hit, 400), (f"-{hit}", 400)):
+            await caller.json("/api/redrive", status, "POST", {"action": "redeliver", "preview": True, "ids": [name]})
+
+
 async def test_6_5_a_parked_hit_is_listed_and_aimed_by_hand(tmp_path: Path) -> None:
     """6.5: the receipt names both; what can not be is refused with the reason."""
     async with calling(tmp_path) as caller:
@@ -302,3 +310,13 @@ async def test_15_nothing_below_api_is_told_without_the_token(tmp_path: Path) ->
                 path = operation.path.replace("{name}", "jobs").replace("{hit}", "1")
                 said = await client.open(path.replace("{order}", "stop"), method=operation.method.upper(), json={})
                 assert said.status_code == 401, operation
+
+
+async def test_15_a_wait_of_any_length_is_no_more_than_the_longest(tmp_path: Path) -> None:
+    """Section 15: a number of thousands of digits is a number; a hit that needs no waiting is told at once."""
+    async with calling(tmp_path) as caller:
+        parked = (await caller.json("/api/parked"))["parked"][0]["hit"]
+        for wait in ("9" * 5000, "9" * 12, "0", "1", "soon", "-1", ""):
+            path = f"/status/{parked}.{caller.door.sign(parked)}"
+            said = await caller.ask(path, prefer=f"wait={wait}")
+            assert (said.status_code, (await said.get_json())["status"]) == (200, "parked"), wait

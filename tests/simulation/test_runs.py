@@ -1,0 +1,112 @@
+"""A slice of the simulation for every day; `make simulate` has the whole of it."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from journal import JournalDamaged, LocalLog
+from protocol.memory import MemoryState
+from tests.journal.disk import FOLDER
+from tests.simulation.__main__ import UNTOLD, event_names
+from tests.simulation.breaks import BREAKS, caught
+from tests.simulation.life import Life, plan_of, simulate
+from tests.simulation.partner import Breach, Partner
+from tests.simulation.programs import Request
+from tests.simulation.running import SEGMENT, fold
+from tests.simulation.scenarios import SCENARIOS, crashed, length
+from tests.simulation.seeding import run_seeded
+from tests.simulation.world import World
+
+SEEDS = 60
+POINTS = 8  # Of each scenario; chosen anew by no one, so that a failure is one for everybody.
+BREAK_RUNS_MAX = 200
+MODEL_LINES_MAX = 200
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, 20))
+def test_given_random_cycles_and_faults_then_nothing_accepted_is_lost(first: int) -> None:
+    """Each run is checked after every turn, at every restart, and at its end against the model."""
+    for seed in range(first, first + 20):
+        simulate(seed)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_given_a_scenario_when_the_machine_stops_at_some_call_then_it_comes_out_the_same(name: str) -> None:
+    """A sample of the calls, and of those that the recovery makes."""
+    calls = length(name)
+    chance = random.Random(name)
+    for point in chance.sample(range(1, calls + 1), POINTS):
+        crashed(name, (point,))
+    one = chance.randrange(1, calls)
+    crashed(name, (one, one + chance.randint(1, 40)))
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_given_a_defect_put_in_on_purpose_then_it_is_found(name: str) -> None:
+    """What the harness would not find, it could not prove absent."""
+    seed, runs, found = caught(name, BREAK_RUNS_MAX, simulate)
+    print(f"{name}: seed {seed}, {runs} runs: {found}")
+
+
+def test_given_a_flipped_bit_in_a_journal_then_it_is_refused_or_changes_nothing() -> None:
+    """Detection is the promise here: what was acknowledged is never other than it was, and never silently less."""
+    world = World(3)
+    life: list[Life] = []
+
+    async def main() -> None:
+        life.append(Life(plan_of(3), world))
+        await life[0].live()
+
+    run_seeded(3, main)
+    whole = MemoryState()
+    with LocalLog.open(FOLDER, SEGMENT, storage=world.disk.copy()) as log:
+        end = fold(log, whole)
+    refused = 0
+    for _ in range(40):
+        disk = world.disk.copy()
+        name = world.chance.choice(disk.segments())
+        content = disk.content(name)
+        used = len(bytes(content).rstrip(b"\0"))
+        content[world.chance.randrange(used)] ^= 1 << world.chance.randrange(8)
+        try:
+            with LocalLog.open(FOLDER, SEGMENT, storage=disk) as log:
+                again = MemoryState()
+                assert fold(log, again) == end
+                assert again.hits == whole.hits
+        except JournalDamaged:
+            refused += 1
+    assert refused > 20
+
+
+def test_given_one_key_for_two_calls_then_the_partner_says_so() -> None:
+    """The harness checks what it stands on."""
+    from protocol.events import CallIntended
+    from protocol.events import Request as Asked
+
+    partner = Partner()
+    calls = [
+        CallIntended("main", 0, 1, "s0", 1, "k", Asked("partner", "POST", "/do", {}, body, "", 1))
+        for body in (b'{"id":1}', b'{"id":2}')
+    ]
+    partner.receive(calls[0])
+    with pytest.raises(Breach, match="names two calls"):
+        partner.receive(calls[1])
+
+
+def test_given_a_request_that_was_refused_then_the_model_expects_nothing_of_it() -> None:
+    """Overloaded and stopped servers take nothing; late and failed ones have."""
+    from protocol.state import Reply
+
+    for status, accepted in ((202, True), (201, True), (409, False), (429, False), (503, False), (504, True)):
+        assert Request("asked", 1, answers=[Reply(status, {}, b"")]).accepted == accepted
+
+
+def test_given_what_must_happen_then_no_event_is_left_out_by_mistake() -> None:
+    """A new event is met by some run, or is said to be out of reach, with the reason."""
+    assert event_names() >= UNTOLD
+
+
+def test_given_the_model_then_it_is_small_enough_to_be_believed() -> None:
+    """A model as large as what it models proves nothing."""
+    assert len((Path(__file__).parent / "model.py").read_text().splitlines()) <= MODEL_LINES_MAX
