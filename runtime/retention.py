@@ -20,6 +20,7 @@ from journal import LOCAL_PARTITION, JournalDamaged, JournalFull, JournalUnreada
 from protocol.ages import Ages, ages_of
 from protocol.ages import Retention as Said
 from protocol.inputs import Receipt, Retain
+from runtime.blocking import Blocking, in_thread
 from runtime.engine import Engine
 from runtime.snapshots import save_snapshot
 from runtime.store import Look, StoreError
@@ -43,12 +44,18 @@ class Retention:
         engine: whose state it is.
         journal: whose segments are dropped.
         said: the ages of the server, for what a cycle does not say.
+
+    Attributes:
+        blocking: where the store is looked through, and snapshots are written.
+        pause: called between the blocks of a snapshot.
     """
 
     def __init__(self, engine: Engine, journal: Log, said: Said) -> None:
         self._engine = engine
         self._journal = journal
         self._said = said
+        self.blocking: Blocking = in_thread
+        self.pause: Callable[[], None] = _pause
         self._floor = 0
         self._saves_at = -math.inf
 
@@ -86,14 +93,13 @@ class Retention:
         began = trio.current_time()
         newest = next(iter(self._journal.snapshots(LOCAL_PARTITION)), -1)
         if began >= self._saves_at and newest < self._engine.next_seq - 1:  # Else it would only write the same again.
-            save = partial(save_snapshot, self._journal, self._engine.state.database, _pause)
-            seq = await trio.to_thread.run_sync(save)
+            seq = await self.blocking(save_snapshot, self._journal, self._engine.state.database, self.pause)
             self._saves_at = trio.current_time() + SNAPSHOT_REST * (trio.current_time() - began)
             log.info("snapshot", seq=seq)
         older = min(self._journal.snapshots(LOCAL_PARTITION), default=-1)
         if not self._ends_before(min(self._floor, older + 1)):
             return  # Trimming reads both snapshots again, for nothing.
-        dropped = await trio.to_thread.run_sync(self._journal.trim, LOCAL_PARTITION, self._floor - 1)
+        dropped = await self.blocking(self._journal.trim, LOCAL_PARTITION, self._floor - 1)
         if dropped:
             log.info("segments dropped", segments=dropped, first=self._journal.first_seq)
 
@@ -143,7 +149,7 @@ class Retention:
             with self._engine.state.database.aside() as found:
                 return find(found)
 
-        return await trio.to_thread.run_sync(look)
+        return await self.blocking(look)
 
 
 def _by_cycle(page: Iterable[tuple[int, str]]) -> Iterator[tuple[str, tuple[int, ...]]]:

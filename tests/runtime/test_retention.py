@@ -14,6 +14,7 @@ from journal import JournalFull, LocalLog, verify
 from protocol.ages import Retention as Said
 from protocol.inputs import Accepted, Input, Retain
 from protocol.state import HitRow, IncidentRow, TransactionRow
+from runtime.blocking import on_the_spot
 from runtime.deployed import read_known
 from runtime.replay import fold_journal
 from runtime.retention import BATCH, ROUND_S_MAX, Retention
@@ -45,11 +46,14 @@ TEXT = "x" * 2000
 
 
 def retaining(rig: Rig, **said: str) -> Retention:
-    return Retention(rig.engine, rig.log, Said(**said))
+    """Retention without threads: their time is no time of the test's clock, which would run ahead."""
+    keeping = Retention(rig.engine, rig.log, Said(**said))
+    keeping.blocking, keeping.pause = on_the_spot, lambda: None
+    return keeping
 
 
 async def until(told: Callable[[], bool]) -> None:
-    """Wait for something; threads take real time, in which the clock of the test runs ahead."""
+    """Wait for something that happens within an hour."""
     with trio.fail_after(60 * ROUND_S_MAX):
         while not told():  # noqa: ASYNC110 - Of a log and a journal, which wake nobody.
             await trio.sleep(1)
