@@ -18,6 +18,7 @@ from journal import LOCAL_PARTITION, Log
 from protocol.cycle import decide
 from protocol.definition import Connector
 from protocol.events import (
+    SCHEMA,
     AnyEvent,
     WriterStarted,
     decode_events,
@@ -68,6 +69,7 @@ from runtime.store import StoredState
 from runtime.store.rows import TABLES
 from runtime.ticket import Outcome, Overloaded, Ticket
 from runtime.timers import Timers
+from runtime.version import VERSION
 from runtime.watching import Watchers
 
 SEGMENT_BATCHES = 8  # A batch is at most such a part of a segment, half of which is all that one commit may take.
@@ -157,7 +159,7 @@ class Engine:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self.committer.run)
-            self._write(WriterStarted("", self.clock(), self._epoch, "0.1.0", 1))
+            self._write(WriterStarted("", self.clock(), self._epoch, VERSION, SCHEMA))
             self._recover()
             nursery.start_soon(self.timers.run)
             nursery.start_soon(self.checkpoints.run)

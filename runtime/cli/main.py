@@ -50,13 +50,14 @@ from runtime.logs import configure_logs
 from runtime.project import ProjectError, read_project
 from runtime.replay import EventsNewer
 from runtime.store import StoreError
+from runtime.version import VERSION
 
 DEBUG_VARIABLE = "CYCLEWRIGHT_DEBUG"
 
 app = App(
     name="cyclewright",
     help=f"Webhook-driven integration cycles that lose nothing.\n\n{CODES}",
-    version="0.1.0",
+    version=VERSION,
 )
 add_remote(app)
 add_transactions(app)

@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 
 from protocol.inputs import Receipt
 from runtime.door import shapes
+from runtime.version import VERSION
 
 PAGE = ("limit", "after")
 PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -153,7 +154,7 @@ def document() -> dict[str, Any]:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, problem)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Cyclewright", "version": "0.1.0", "description": "Webhook-driven integration cycles."},
+        "info": {"title": "Cyclewright", "version": VERSION, "description": "Webhook-driven integration cycles."},
         "paths": paths,
         "components": {
             "schemas": components,

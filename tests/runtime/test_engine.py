@@ -1,5 +1,6 @@
 """The engine: what callers are told at the instant it is durable, and turns that outgrow a frame of the journal."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -7,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from protocol.events import CallIntended
+from journal import LOCAL_PARTITION
+from protocol.events import SCHEMA, CallIntended, WriterStarted, decode_events
 from protocol.inputs import Accepted, CallAnswer, CallFailure, Parked, Receipt, Start, Stop
 from runtime.config import BODY_BYTES_LIMIT
 from runtime.outbound import ANSWER_BYTES_MAX
@@ -212,3 +214,12 @@ async def settled(rig: Rig) -> None:
     with trio.fail_after(30):
         while not rig.engine.idle:
             await trio.lowlevel.checkpoint()
+
+
+async def test_a_journal_says_which_build_wrote_it_and_up_to_which_schema_of_events(tmp_path: Path) -> None:
+    """What another build needs, to say why it can not read the journal: the writer's own numbers, not those of old."""
+    async with running(tmp_path, ASK) as rig:
+        await rig.engine.committer.flushed()
+        first = decode_events(next(iter(rig.log.read(LOCAL_PARTITION))).payload)[0]
+        assert isinstance(first, WriterStarted)
+        assert (first.build, first.schema) == (version("cyclewright"), SCHEMA)
