@@ -2,6 +2,7 @@
 
 Each rule names the promise it guards, by its number in this list:
 
+1. Nothing leaves before it is durable, and whoever waits is answered: a pass that is over has told its caller.
 3. Every held or running transaction has a wake source: a hold, a timer, a call in flight, an operator's word, or an
    input that waits for its turn.
 4. A hit and a hold meet whichever comes first: nothing is parked under what a transaction has reached.
@@ -10,41 +11,101 @@ Each rule names the promise it guards, by its number in this list:
 8. What is kept for later is bounded.
 
 The others are not about one state: who folds the journal twice, or looks at what left, guards them.
+
+What is told names rows and never the values they match by, which may be somebody's secret.
+
+Rules look at one row or entry, and ask `Seen` for what lies beside it. So a state in memory is looked at whole, after
+each turn of a simulation, and a store of millions of rows in pieces.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import pairwise
-
-from msgspec import Struct
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Protocol
 
 from protocol.memory import MemoryState
 from protocol.routing import PARKED_MAX, QUEUE_MAX
-from protocol.state import CycleRow, HitRow, TransactionRow
+from protocol.state import CycleRow, HitRow, TransactionRow, transaction_name
 
-Filed = tuple[str, tuple[str, ...], int]
+Key = tuple[str, ...]
+Window = Callable[[str, str], int]
 FINAL = ("completed", "failed", "stopped")
 MATCHED = ("reached", "parked", "collected")
 
 
-class Picture(Struct, frozen=True):
-    """All rows and index entries at one instant."""
+class Seen(Protocol):
+    """What rules ask of a state, as it was at one instant."""
 
-    cycles: dict[str, CycleRow]
-    transactions: dict[int, TransactionRow]
-    hits: dict[int, HitRow]
-    filed: set[Filed]
+    def transaction(self, one: int) -> TransactionRow | None:
+        """The row of a transaction."""
+        ...
+
+    def hit(self, one: int) -> HitRow | None:
+        """The row of a hit."""
+        ...
+
+    def has(self, name: str, key: Key, one: int) -> bool:
+        """Whether an id is filed under a key."""
+        ...
+
+    def before(self, name: str, key: Key, one: int) -> int | None:
+        """The latest id before one that is filed under the same key."""
+        ...
+
+    def any_filed(self, name: str, key: Key) -> bool:
+        """Whether anything is filed under a key."""
+        ...
+
+    def runs(self, hit: int) -> int:
+        """How many transactions have a pass in progress, or a call, that a hit is behind."""
+        ...
+
+    def counts(self, cycle: str) -> Mapping[str, int]:
+        """How many transactions of a cycle have which status, and under `parked` how many hits it keeps."""
+        ...
 
 
-def picture(state: MemoryState) -> Picture:
-    """The rows of a state in memory, not copied."""
-    filed = {(name, key, one) for name, key, ids in state.entries() for one in ids}
-    return Picture(state.cycles, state.transactions, state.hits, filed)
+def is_behind(row: TransactionRow) -> bool:
+    """Whether the hit of a transaction is behind what it does now, so that it counts for `Seen.runs`."""
+    return not row.alone and (row.status == "running" or row.call is not None)
 
 
-def broken(
-    seen: Picture, ahead: Collection[int] = (), window: Callable[[str, str], int] = lambda *_: 0
-) -> Iterator[str]:
+class Picture:
+    """A state in memory as `Seen`, not copied; of use until it changes."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self.state = state
+        self.filed = {(name, key): ids for name, key, ids in state.entries()}
+        self._runs = Counter(row.hit for row in state.transactions.values() if is_behind(row))
+        self._counts: dict[str, Counter[str]] = {}
+        for row in state.transactions.values():
+            self._counts.setdefault(row.cycle, Counter())[row.status] += 1
+        for hit in state.hits.values():
+            if hit.status in ("parked", "collected"):
+                self._counts.setdefault(hit.cycle, Counter())["parked"] += 1
+
+    def transaction(self, one: int) -> TransactionRow | None:
+        return self.state.transactions.get(one)
+
+    def hit(self, one: int) -> HitRow | None:
+        return self.state.hits.get(one)
+
+    def has(self, name: str, key: Key, one: int) -> bool:
+        return one in self.filed.get((name, key), ())
+
+    def before(self, name: str, key: Key, one: int) -> int | None:
+        return max((other for other in self.filed.get((name, key), ()) if other < one), default=None)
+
+    def any_filed(self, name: str, key: Key) -> bool:
+        return (name, key) in self.filed
+
+    def runs(self, hit: int) -> int:
+        return self._runs[hit]
+
+    def counts(self, cycle: str) -> Mapping[str, int]:
+        return self._counts.get(cycle, Counter())
+
+
+def broken(seen: Picture, ahead: Collection[int] = (), window: Window = lambda *_: 0) -> Iterator[str]:
     """Every rule that a state breaks, in words that name the row.
 
     Args:
@@ -52,16 +113,45 @@ def broken(
         ahead: transactions for which an input waits in a mailbox.
         window: for how long, in nanoseconds, a webhook step of a cycle remembers a delivery key; 0 is for ever.
     """
-    for row in seen.transactions.values():
-        yield from (f"{row.cycle}-{row.id} ({row.status} at {row.step}): {said}" for said in _transaction(row, ahead))
-    shared = (row for row in seen.transactions.values() if row.status == "running" or row.call is not None)
-    run = Counter(row.hit for row in shared if not row.alone)
-    for hit in seen.hits.values():
-        yield from (f"hit {hit.id} of {hit.cycle} ({hit.status}): {said}" for said in _hit(seen, hit, run))
-    for cycle in seen.cycles.values():
-        yield from (f"cycle {cycle.name} ({cycle.status}): {said}" for said in _cycle(seen, cycle, ahead))
-    yield from _filed(seen)
-    yield from _deliveries(seen, window)
+    for row in seen.state.transactions.values():
+        yield from broken_transaction(seen, row, ahead)
+    for hit in seen.state.hits.values():
+        yield from broken_hit(seen, hit)
+    for cycle in seen.state.cycles.values():
+        yield from broken_cycle(seen, cycle, ahead)
+    for (name, key), ids in seen.filed.items():
+        for one in ids:
+            yield from broken_entry(seen, name, key, one, window)
+
+
+def broken_transaction(seen: Seen, row: TransactionRow, ahead: Collection[int] = ()) -> Iterator[str]:
+    """Every rule that a transaction breaks."""
+    said = f"{transaction_name(row.cycle, row.id)} ({row.status} at {row.step})"
+    yield from (f"{rule} [{said}]" for rule in _transaction(row, ahead))
+    for step, key in row.reached.items():
+        if not seen.has("reached", (row.cycle, step, *key), row.id):
+            yield f"5: the index lacks what a request at {step} would find it by [{said}]"
+
+
+def broken_hit(seen: Seen, hit: HitRow) -> Iterator[str]:
+    """Every rule that a hit breaks."""
+    yield from (f"{rule} [hit {hit.id} of {hit.cycle} ({hit.status})]" for rule in _hit(seen, hit))
+
+
+def broken_cycle(seen: Seen, cycle: CycleRow, ahead: Collection[int] = ()) -> Iterator[str]:
+    """Every rule that a cycle breaks."""
+    yield from (
+        f"{rule} [cycle {cycle.name} ({cycle.status})]" for rule in _cycle(seen.counts(cycle.name), cycle, ahead)
+    )
+
+
+def broken_entry(seen: Seen, name: str, key: Key, one: int, window: Window = lambda *_: 0) -> Iterator[str]:
+    """Every rule that an entry of an index breaks."""
+    if name in MATCHED and not _is_due(seen, name, key, one):
+        place = "/".join(key[: 1 if name == "collected" else 2])
+        yield f"5: the index {name} of {place} has {one}, and its row does not say so"
+    if name == "delivery":
+        yield from _delivered_twice(seen, key, one, window)
 
 
 def _transaction(row: TransactionRow, ahead: Collection[int]) -> Iterator[str]:
@@ -79,48 +169,67 @@ def _transaction(row: TransactionRow, ahead: Collection[int]) -> Iterator[str]:
                 yield f"3: hits {row.queue} wait behind a pass that is over"
         case _:
             if call is not None or row.until or (row.queue and row.id not in ahead):
-                yield f"6: it is finished and owns a call, a timer or a queue: {call}, {row.until}, {row.queue}"
+                has = "a call" if call is not None else "a timer" if row.until else f"the hits {row.queue}"
+                yield f"6: it is finished and owns {has}"
             if row.reached and row.status != "completed":
                 yield f"6: it is finished and can still be matched at {list(row.reached)}"
     if len(row.queue) > QUEUE_MAX:
         yield f"8: {len(row.queue)} hits wait behind it, of at most {QUEUE_MAX}"
 
 
-def _hit(seen: Picture, hit: HitRow, run: Counter[int]) -> Iterator[str]:
-    row = seen.transactions.get(hit.transaction)
+def _hit(seen: Seen, hit: HitRow) -> Iterator[str]:
+    if hit.delivery and not seen.has("delivery", (hit.cycle, hit.step, hit.delivery), hit.id):
+        yield "6: its delivery key is forgotten"
     match hit.status:
         case "new":
             yield "3: it was accepted and has no place"
         case "queued":
+            row = seen.transaction(hit.transaction)
             if row is None or hit.id not in row.queue:
                 yield f"3: transaction {hit.transaction} does not have it in its queue"
         case "running":
-            if row is None:
-                yield f"3: its transaction {hit.transaction} does not exist"
-            elif not run[hit.id]:
-                yield f"3: neither its transaction {hit.transaction} nor a part of it runs it"
-            elif hit.branches not in (0, run[hit.id]):
-                yield f"5: it counts {hit.branches} parts, and {run[hit.id]} are there"
+            yield from _running_hit(seen, hit)
         case "parked" | "collected":
-            if not hit.until:
-                yield "8: it is kept without end"
+            yield from _kept_hit(seen, hit)
         case "done" | "expired" | "ignored":
-            if run[hit.id]:
-                yield f"6: it is finished, and {run[hit.id]} transactions run it"
+            runs = seen.runs(hit.id)
+            if runs:
+                yield f"6: it is finished, and {runs} transactions run it"
             if hit.body or hit.headers:
                 yield "6: it is finished and keeps its body"
             if hit.status == "done" and hit.wants_reply and hit.reply is None and not hit.parked:
                 yield "1: its pass is over and nobody answered its caller"
-        case _:
-            pass
 
 
-def _cycle(seen: Picture, cycle: CycleRow, ahead: Collection[int]) -> Iterator[str]:
-    counts: Counter[str] = Counter(row.status for row in seen.transactions.values() if row.cycle == cycle.name)
-    told = {status: getattr(cycle, status) for status in ("running", "held", *FINAL)}
-    if told != {status: counts[status] for status in told}:
-        yield f"5: it counts {told}, and there are {dict(counts)}"
-    kept = sum(hit.cycle == cycle.name and hit.status in ("parked", "collected") for hit in seen.hits.values())
+def _running_hit(seen: Seen, hit: HitRow) -> Iterator[str]:
+    runs = seen.runs(hit.id)
+    if seen.transaction(hit.transaction) is None:
+        yield f"3: its transaction {hit.transaction} does not exist"
+    elif not runs:
+        yield f"3: neither its transaction {hit.transaction} nor a part of it runs it"
+    elif hit.branches not in (0, runs):
+        yield f"5: it counts {hit.branches} parts, and {runs} are there"
+
+
+def _kept_hit(seen: Seen, hit: HitRow) -> Iterator[str]:
+    if not hit.until:
+        yield "8: it is kept without end"
+    key = (hit.cycle, hit.step, *hit.key)
+    if hit.status == "collected":
+        if not seen.has("collected", (hit.cycle,), hit.id):
+            yield "5: the index lacks it, so no start would find it"
+    elif not seen.has("parked", key, hit.id):
+        yield "5: the index lacks it, so no transaction would find it"
+    elif seen.any_filed("reached", key):
+        yield f"4: it is parked at {hit.step} under what a transaction has reached"
+
+
+def _cycle(counts: Mapping[str, int], cycle: CycleRow, ahead: Collection[int]) -> Iterator[str]:
+    for status in ("running", "held", *FINAL):
+        told, there = getattr(cycle, status), counts.get(status, 0)
+        if told != there:
+            yield f"5: it counts {told} {status}, and there are {there}"
+    kept = counts.get("parked", 0)
     if cycle.parked != kept:
         yield f"5: it counts {cycle.parked} parked hits, and there are {kept}"
     if cycle.parked > PARKED_MAX:
@@ -129,44 +238,24 @@ def _cycle(seen: Picture, cycle: CycleRow, ahead: Collection[int]) -> Iterator[s
         yield f"3: transactions came to {list(cycle.gathered)}, and nothing that is on its way would go on"
 
 
-def _filed(seen: Picture) -> Iterator[str]:
-    there = {entry for entry in seen.filed if entry[0] in MATCHED}
-    due = set(_due_entries(seen))
-    yield from (f"5: the index has {entry}, and its row does not say so" for entry in there - due)
-    yield from (f"5: the index lacks {entry}" for entry in due - there)
-    reached = {key for name, key, _ in due if name == "reached"}
-    for name, key, hit in due:
-        if name == "parked" and key in reached:
-            yield f"4: hit {hit} is parked under {key}, which a transaction has reached"
+def _is_due(seen: Seen, name: str, key: Key, one: int) -> bool:
+    """Whether the row of an entry says what the entry says."""
+    if name == "reached":
+        row = seen.transaction(one)
+        return row is not None and row.cycle == key[0] and row.reached.get(key[1]) == list(key[2:])
+    hit = seen.hit(one)
+    if hit is None or hit.status != name:
+        return False
+    return key == ((hit.cycle,) if name == "collected" else (hit.cycle, hit.step, *hit.key))
 
 
-def _due_entries(seen: Picture) -> Iterator[Filed]:
-    for row in seen.transactions.values():
-        yield from (("reached", (row.cycle, step, *key), row.id) for step, key in row.reached.items())
-    for hit in seen.hits.values():
-        if hit.status == "parked":
-            yield "parked", (hit.cycle, hit.step, *hit.key), hit.id
-        elif hit.status == "collected":
-            yield "collected", (hit.cycle,), hit.id
-
-
-def _deliveries(seen: Picture, window: Callable[[str, str], int]) -> Iterator[str]:
-    named: dict[tuple[str, ...], list[int]] = {}
-    for name, key, one in seen.filed:
-        if name == "delivery":
-            named.setdefault(key, []).append(one)
-    for hit in seen.hits.values():
-        if hit.delivery and hit.id not in named.get((hit.cycle, hit.step, hit.delivery), ()):
-            yield f"6: the delivery key of hit {hit.id} is forgotten"
-    for key, hits in named.items():
-        yield from (f"6: {key} names hits {one} and {other}" for one, other in _too_near(seen, key, hits, window))
-
-
-def _too_near(
-    seen: Picture, key: tuple[str, ...], hits: Iterable[int], window: Callable[[str, str], int]
-) -> Iterator[tuple[int, int]]:
-    rows = [seen.hits[one] for one in sorted(hits) if one in seen.hits]
+def _delivered_twice(seen: Seen, key: Key, one: int, window: Window) -> Iterator[str]:
+    hit, earlier = seen.hit(one), None
+    other = seen.before("delivery", key, one)
+    while other is not None and (earlier := seen.hit(other)) is None:
+        other = seen.before("delivery", key, other)
+    if hit is None or earlier is None:
+        return
     length = window(key[0], key[1])
-    for one, other in pairwise(rows):
-        if not length or one.origin is not None or other.at - one.at <= length:
-            yield one.id, other.id
+    if not length or earlier.origin is not None or hit.at - earlier.at <= length:
+        yield f"6: one delivery key at {key[0]}/{key[1]} names hits {earlier.id} and {one}"

@@ -18,7 +18,7 @@ from protocol.definition import Definition
 from protocol.events import AnyEvent, decode_events
 from protocol.evolve import evolve
 from protocol.inputs import Continue, Input, Recover
-from protocol.invariants import broken, picture
+from protocol.invariants import Picture, broken
 from protocol.loading import Source, load_project
 from protocol.memory import MemoryState
 from protocol.state import HitRow, TransactionRow
@@ -107,7 +107,7 @@ class WatchedEngine(Engine):
                     ahead.update(several)
                 case _:
                     pass
-        wrong = list(broken(picture(self.shadow), ahead))
+        wrong = list(broken(Picture(self.shadow), ahead))
         if wrong:
             raise Breach("; ".join(wrong))
         for event in events:
