@@ -55,8 +55,8 @@ class Seen(Protocol):
         """Whether anything is filed under a key."""
         ...
 
-    def runs(self, hit: int) -> int:
-        """How many transactions have a pass in progress, or a call, that a hit is behind."""
+    def runs(self, hit: int) -> int | None:
+        """How many transactions have a pass in progress, or a call, that a hit is behind; None if that is not known."""
         ...
 
     def counts(self, cycle: str) -> Mapping[str, int]:
@@ -98,7 +98,7 @@ class Picture:
     def any_filed(self, name: str, key: Key) -> bool:
         return (name, key) in self.filed
 
-    def runs(self, hit: int) -> int:
+    def runs(self, hit: int) -> int | None:
         return self._runs[hit]
 
     def counts(self, cycle: str) -> Mapping[str, int]:
@@ -205,6 +205,8 @@ def _running_hit(seen: Seen, hit: HitRow) -> Iterator[str]:
     runs = seen.runs(hit.id)
     if seen.transaction(hit.transaction) is None:
         yield f"3: its transaction {hit.transaction} does not exist"
+    elif runs is None:
+        return
     elif not runs:
         yield f"3: neither its transaction {hit.transaction} nor a part of it runs it"
     elif hit.branches not in (0, runs):

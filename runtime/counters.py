@@ -35,6 +35,7 @@ class Counters:
         self.hits: Counter[tuple[str, str]] = Counter()  # By cycle, "" where none was found, and status of the answer.
         self.calls: Counter[tuple[str, str, str]] = Counter()  # By cycle, connector and class of outcome.
         self.incidents: Counter[tuple[str, str]] = Counter()  # By cycle and level.
+        self.broken: Counter[int] = Counter()  # Rows that break an invariant, by its number; each is counted once.
 
     def turn(self, state: State, given: Input) -> None:
         """An input is about to be decided."""

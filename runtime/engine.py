@@ -348,6 +348,11 @@ class Engine:
         await self.checkpoints.reached()
 
     @property
+    def waiting_inputs(self) -> list[Input]:
+        """What waits in the mailbox, in order."""
+        return [given for given, _ in self._inbox]
+
+    @property
     def idle(self) -> bool:
         """Whether no pass is in progress and no input waits."""
         return not self._inbox and not self.state.running_count

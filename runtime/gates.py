@@ -55,6 +55,11 @@ class Gate:
         return len(self._queue)
 
     @property
+    def in_flight(self) -> int:
+        """Calls that are under way."""
+        return self._in_flight
+
+    @property
     def idle(self) -> bool:
         """Whether the gate has nothing to remember."""
         self._forget()

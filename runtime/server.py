@@ -23,6 +23,7 @@ from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, chain_key, secret_file
 from runtime.deploying import deploy, load_scripts, reload, reload_logged
+from runtime.doctor.live import Scrub
 from runtime.door import Door, Listener
 from runtime.egress import own_address
 from runtime.engine import Engine
@@ -178,6 +179,8 @@ async def _work(
             door.reload = partial(reload, engine, door, Path(settings.project))
             task_status.started()
             nursery.start_soon(_spares, journal)
+            assert door.doctor is not None, "an open door has one"
+            nursery.start_soon(Scrub(door.doctor).run)
             nursery.start_soon(Retention(engine, journal, settings.retention).run)
 
 

@@ -20,6 +20,7 @@ from protocol.loading import CheckFault, line_of
 from protocol.schema import json_schema
 from runtime.cli.against import forecast_of, print_forecast
 from runtime.cli.discovery import add_discovery
+from runtime.cli.doctor import add_doctor
 from runtime.cli.journal import add_journal
 from runtime.cli.output import (
     CODES,
@@ -66,6 +67,7 @@ add_redrive(app)
 add_journal(app)
 add_replay(app)
 add_discovery(app)
+add_doctor(app)
 
 
 @app.command

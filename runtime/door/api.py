@@ -20,6 +20,7 @@ from protocol.state import (
     usage_name,
 )
 from runtime.door.capture import add_capture
+from runtime.door.doctor import add_doctor
 from runtime.door.door import Door, as_response, engine_of, not_ready
 from runtime.door.journal import add_journal
 from runtime.door.matching import canonical_texts, matches_by
@@ -75,6 +76,7 @@ def add_api(app: QuartTrio, door: Door) -> None:
     add_openapi(app)
     add_redrive(app, door)
     add_capture(app, door)
+    add_doctor(app, door)
 
 
 def _refusal(door: Door) -> Response | None:

@@ -19,6 +19,7 @@ from protocol.state import Reply
 from protocol.verification import Unverified, verify
 from runtime.captures import Captures
 from runtime.config import Settings
+from runtime.doctor.live import Doctor
 from runtime.engine import Engine
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
@@ -40,6 +41,7 @@ class Door:
         self.settings = settings
         self.token = token
         self.engine: Engine | None = None
+        self.doctor: Doctor | None = None  # Looks at the state of the engine.
         self.draining = False
         self.progress = 0
         self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
@@ -54,6 +56,7 @@ class Door:
         """Let requests in."""
         engine.sign = self.sign
         self.engine = engine
+        self.doctor = Doctor(engine)
         self.learn()
 
     def learn(self) -> None:

@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 
 from protocol.state import usage_name
 from runtime.counters import Histogram
+from runtime.doctor.report import RULES
 from runtime.door.door import Door
 from runtime.engine import Engine
 from runtime.metering import ROWS_MAX, month
@@ -72,6 +73,8 @@ def _of_process(engine: Engine) -> Iterator[str]:
     yield from _family("calls_total", "counter", "Attempts at calls, by class of outcome.", calls)
     incidents = [({"cycle": cycle, "level": level}, count) for (cycle, level), count in counters.incidents.items()]
     yield from _family("incidents_total", "counter", "Incidents, by level.", incidents)
+    broken = [({"rule": str(rule)}, counters.broken[rule]) for rule in RULES]
+    yield from _family("invariants_broken", "counter", "Rows found to break an invariant; stays 0.", broken)
     yield from _family("passes_in_progress", "gauge", "Passes in memory.", [({}, engine.state.running_count)])
     yield from _family(
         "commits_waiting", "gauge", "Turns that are not in a commit yet.", [({}, engine.committer.backlog)]

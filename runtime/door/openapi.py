@@ -11,6 +11,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from protocol.inputs import Receipt
+from runtime.doctor import Report, Waiting
 from runtime.door import shapes
 from runtime.version import VERSION
 
@@ -27,6 +28,10 @@ PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
     "until": ("Before: an instant (RFC 3339) or a length of time ago.", {"type": "string"}),
     "limit": ("How many at most.", {"type": "integer", "minimum": 1}),
     "after": ("The number that ended the page before, as its `next` says.", {"type": "integer", "minimum": 0}),
+    "seconds": (
+        "How long to look at most; of a large store, so much of it is looked at.",
+        {"type": "integer", "minimum": 1, "maximum": 300, "default": 10},
+    ),
     "from": ("The first sequence number.", {"type": "integer", "minimum": 0, "default": 0}),
 }
 PLACES = {
@@ -121,6 +126,15 @@ OPERATIONS = (
         refusals=(400, 409),
     ),
     Operation("get", "/api/incidents", "Incidents.", shapes.Incidents, query=PAGE, refusals=(400,)),
+    Operation(
+        "get",
+        "/api/doctor",
+        "Whether what must be true is true: invariants of the state, disk, files, room, clock and settings.",
+        Report,
+        query=("seconds",),
+        refusals=(400, 409),
+    ),
+    Operation("get", "/api/doctor/{name}", "What a transaction waits for.", Waiting, refusals=(404,)),
     Operation("get", "/api/usage", "Tasks.", shapes.Usage, query=("cycle", "since", "until"), refusals=(400,)),
     Operation(
         "get",

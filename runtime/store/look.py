@@ -45,6 +45,10 @@ class Look:
         """What a statement of our own making finds, all of it; values are bound, never written into it."""
         return self._reader.execute(statement, values).fetchall()
 
+    def each(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """What such a statement finds, as it is read."""
+        yield from self._reader.execute(statement, values)
+
     def entries(self, name: str, key: bytes, limit: int, *, latest: bool) -> list[int]:
         """Ids filed under a key, the first or the last `limit` of them, in that order."""
         order = "DESC" if latest else "ASC"

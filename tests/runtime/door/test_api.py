@@ -93,6 +93,7 @@ async def test_15_every_answer_has_the_shape_that_its_description_gives(tmp_path
         first = (await caller.json("/api/transactions?cycle=jobs"))["transactions"][-1]["transaction"]
         names["/api/transactions/{name}"] = first
         hit = (await caller.json(f"/api/transactions/{first}"))["passes"][0]["hit"]
+        names["/api/doctor/{name}"] = first
         names["/status/{name}"] = f"{hit}.{caller.door.sign(hit)}"
         shaped = [one for one in OPERATIONS if one.method == "get" and one.answers is not None]
         for operation in shaped:
