@@ -10,6 +10,8 @@ from journal.verdict import Facts, Found, Last, Where
 from journal.walk import Stop, Walk, Window
 
 _CHUNK_BYTES: Final = 1024 * 1024
+UNWRITTEN_MIN: Final = 8  # Zeros at the end of a payload that say that a write stopped there; records end in fewer.
+_CHECKSUM_BYTES: Final = 4  # At the end of a header.
 _ZEROS: Final = bytes(_CHUNK_BYTES)
 
 
@@ -73,19 +75,21 @@ def gather(window: Window, segment: SegmentHeader, walk: Walk, *, where: Where, 
         short=window.end < segment.allotted and not (last is Last.FOOTER and walk.offset == window.end),
         rest_zero=rest_zero,
         last=last,
-        found=Found.ZERO if rest_zero else _found(window, segment, walk),
+        found=Found.ZERO if rest_zero else _found(window, segment, walk, tail.end),
         proof=tail.proof is not None,
         far=tail.end - tail.offset > reach,
     )
     return facts, tail
 
 
-def _found(window: Window, segment: SegmentHeader, walk: Walk) -> Found:
+def _found(window: Window, segment: SegmentHeader, walk: Walk, end: int) -> Found:
     align = segment.align
     first = bytes(window.at(walk.offset, align))
     if not first.strip(b"\0"):
         return Found.ZERO
     header = parse_header(first, 0, segment.salt)
+    if header is None and _is_begun(first, end - walk.offset):
+        return Found.CUT_OFF
     if header is None or walk.stop in {Stop.HEADER, Stop.FOOTER}:
         return Found.GARBAGE
     if walk.stop is not Stop.PAYLOAD:
@@ -93,4 +97,15 @@ def _found(window: Window, segment: SegmentHeader, walk: Walk) -> Found:
     size = align_up(HEADER_BYTES + header.payload_bytes, align)
     frame = bytes(window.at(walk.offset, size))
     gapped = len(frame) < size or any(not frame[at : at + align].strip(b"\0") for at in range(0, size, align))
-    return Found.GAPPED if gapped else Found.ALTERED
+    if gapped:
+        return Found.GAPPED
+    stopped = end <= walk.offset + HEADER_BYTES + header.payload_bytes - UNWRITTEN_MIN
+    return Found.CUT_OFF if stopped else Found.ALTERED
+
+
+def _is_begun(first: bytes, written: int) -> bool:
+    """Whether a write stopped within a header: what is there begins as one does, and its checksum was not written.
+
+    One that rotted has a checksum, and behind it a payload, whose first byte is no zero.
+    """
+    return written <= HEADER_BYTES - _CHECKSUM_BYTES and first[: len(MAGIC)] == MAGIC[:written].ljust(len(MAGIC), b"\0")

@@ -1,9 +1,10 @@
 """What the end of a segment means: a crash, or damage. A decision table.
 
 A crash can tear only the one commit in flight, and only into sectors that were zero before. So whatever
-tearing cannot explain was damaged later, and is refused rather than cut off. The model: a sector is all old
-or all new, one commit is in flight. Outside that model the checksums still detect, but a tear and rot may be
-confused.
+tearing cannot explain was damaged later, and is refused rather than cut off. The model: a disk leaves a sector all
+old or all new, one commit is in flight, and a system that copies only a part of a write may leave the
+sector where that part ends half written, with nothing behind it. Outside that model the checksums still detect, but
+a tear and rot may be confused.
 
 Legend of the facts, taken at the first place where no good frame starts:
 
@@ -13,7 +14,7 @@ Legend of the facts, taken at the first place where no good frame starts:
 * `last`: the last good frame is a clean close, or a footer, or neither (`OPEN`: also none at all).
 * `found`: what is there: a zero sector; no header of ours (`GARBAGE`); a good header that contradicts its
   place (`MISPLACED`); a good header whose payload fails and shows an unwritten sector (`GAPPED`), or shows
-  none (`ALTERED`).
+  none (`ALTERED`); a frame, or a header, that was written up to some byte and no further (`CUT_OFF`).
 * `proof`: a later good header says that this place was durable when it was built.
 * `far`: bytes lie further behind than one commit can reach.
 
@@ -48,6 +49,7 @@ class Found(Enum):
     GARBAGE = "no header of this segment"
     MISPLACED = "a good header that contradicts its place"
     GAPPED = "a frame with an unwritten sector"
+    CUT_OFF = "a frame whose end was never written"
     ALTERED = "a whole frame with other bytes than its checksum says"
 
 
@@ -162,7 +164,7 @@ TABLE: Final = (
     Row(
         "the last commit was torn by a crash",
         Verdict.CUT,
-        found=(Found.ZERO, Found.GAPPED),
+        found=(Found.ZERO, Found.GAPPED, Found.CUT_OFF),
         proof=False,
         far=False,
     ),

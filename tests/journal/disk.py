@@ -268,14 +268,14 @@ class Disk:
     def random_bytes(self, size: int) -> bytes:
         return self._random.randbytes(size)
 
-    def _short(self, size: int) -> int:
+    def _short(self, data: bytes) -> int:
         """How many bytes of a write a short one takes."""
-        return max(1, size // 2)
+        return max(1, len(data) // 2)
 
     def _write(self, handle: int, data: bytes, offset: int, name: str) -> int:
         action = self._operation(name)
         if action == "short":
-            data = data[: self._short(len(data))]
+            data = data[: self._short(data)]
         self._handles[handle].write(data, offset)
         self._stop(action)
         return len(data)

@@ -442,3 +442,28 @@ def test_given_damage_when_read_from_outside_then_it_is_refused_too() -> None:
     disk.content(disk.segments()[1])[HEADER_SIZE + 66] ^= 1
     with pytest.raises(JournalError, match=disk.segments()[1]):
         held(reader)
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+@pytest.mark.parametrize("confirmed", [0, 1], ids=["unconfirmed", "after a confirm"])
+def test_given_a_commit_that_was_cut_within_a_sector_then_it_is_torn_and_what_was_acknowledged_is_there(
+    commit: str, confirmed: int
+) -> None:
+    """A system may copy part of a sector, write that back, and lose its power; only of a few bytes nobody can tell."""
+    disk, acked = in_flight(lambda _: confirmed, COMMITS[commit])
+    name = disk.segments()[-1]
+    whole = bytes(disk.content(name))
+    refused = 0
+    before = disk.power_loss(lambda: False)
+    start = len(bytes(before.content(name)).rstrip(b"\0"))
+    end = len(whole.rstrip(b"\0"))
+    for cut in range(start, end, 7):
+        left = before.copy()
+        left.content(name)[start:cut] = whole[start:cut]
+        try:
+            with open_on(left) as log:
+                assert held(log)[:acked] == ["a", "b", "c" * 700, "d"]
+        except JournalDamaged:
+            refused += 1
+    frames = 1 + len(COMMITS[commit])  # And a confirm frame, which goes along.
+    assert refused <= 3 * frames  # Where the last bytes of a header or a payload are missing.

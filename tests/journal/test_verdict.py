@@ -49,7 +49,7 @@ def test_given_any_facts_when_cut_then_nothing_speaks_against_a_tear() -> None:
         if verdict is Verdict.CUT:
             assert facts.where is Where.ACTIVE
             assert facts.last is Last.OPEN
-            assert facts.found in {Found.ZERO, Found.GAPPED}
+            assert facts.found in {Found.ZERO, Found.GAPPED, Found.CUT_OFF}
             assert not any((facts.short, facts.rest_zero, facts.proof, facts.far))
 
 

@@ -19,6 +19,8 @@ from typing import Any, Literal
 import trio
 
 from journal import Ownership
+from journal.examine import UNWRITTEN_MIN
+from journal.frame import HEADER_BYTES
 from protocol.events import SCHEMA
 from protocol.state import Row
 from runtime.committer import Group, InlineAppender
@@ -137,12 +139,11 @@ class SimulatedDisk(Disk):
     def _fresh(self) -> "Disk":
         return SimulatedDisk(self.world)
 
-    def _short(self, size: int) -> int:
-        """Whole sectors: half a one, made durable before the power fails, is no torn write, and the journal refuses it.
-
-        File systems take whole pages, unless memory or the quota ends in the middle of one.
-        """
-        return max(size // 2 // SECTOR * SECTOR, min(size, SECTOR))
+    def _short(self, data: bytes) -> int:
+        """Anywhere, also within a sector; of a few bytes that are missing, the journal can not say that they are."""
+        cut, end = self.world.chance.randint(1, max(1, len(data) - 1)), len(data.rstrip(b"\0"))
+        few = end - UNWRITTEN_MIN < cut < end or HEADER_BYTES - UNWRITTEN_MIN < cut % SECTOR < HEADER_BYTES
+        return max(1, cut - UNWRITTEN_MIN) if few else cut
 
     def _operation(self, name: str) -> str:
         planned = super()._operation(name)
