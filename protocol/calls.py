@@ -4,6 +4,7 @@ The Idempotency-Key is `transaction.step.pass`: the same on every attempt and af
 honours it (draft-ietf-httpapi-idempotency-key-header) sees one effect.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
@@ -21,6 +22,8 @@ from protocol.xml import XmlError, write_xml
 
 RENDERED_BYTES_MAX = 2 << 20  # Of a body; a merge field written ten times must not outgrow a frame of the journal.
 TEXT_CHARACTERS_MAX = 16 << 10  # Of a url or a header, as servers bound them.
+
+_CONTROL = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]|[\ud800-\udfff]")  # A lone surrogate has no bytes.
 
 
 class StepFailed(Exception):
@@ -79,12 +82,16 @@ def _pairs(values: Mapping[str, Any], quoted: Callable[..., str] = quote_plus) -
 
 
 def encode_headers(rendered: Mapping[str, Any]) -> dict[str, str]:
-    """Rendered headers, names in lower case; raises `StepFailed` for one that is not a line of bounded length."""
+    """Rendered headers, names in lower case; raises `StepFailed` for one that is not a line of bounded length.
+
+    Control characters are refused (RFC 9110, section 5.5): servers and proxies end the connection for them, or worse.
+    """
     headers = {name.lower(): written(value) for name, value in rendered.items()}
     for name, value in headers.items():
-        if len(value) > TEXT_CHARACTERS_MAX or any(character in value for character in "\r\n\0"):
+        if len(value) > TEXT_CHARACTERS_MAX or _CONTROL.search(value):
             raise StepFailed(
-                "invalid_header", f"header {name} must be one line of at most {TEXT_CHARACTERS_MAX} characters"
+                "invalid_header",
+                f"header {name} must be one line of at most {TEXT_CHARACTERS_MAX} characters, none a control",
             )
     return headers
 

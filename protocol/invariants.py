@@ -197,17 +197,15 @@ def _hit(seen: Seen, hit: HitRow) -> Iterator[str]:
                 yield f"6: it is finished, and {runs} transactions run it"
             if hit.body or hit.headers:
                 yield "6: it is finished and keeps its body"
-            if hit.status == "done" and hit.wants_reply and hit.reply is None and not hit.parked:
+            if hit.status == "done" and hit.wants_reply and hit.reply is None and not (hit.parked or hit.purged):
                 yield "1: its pass is over and nobody answered its caller"
 
 
 def _running_hit(seen: Seen, hit: HitRow) -> Iterator[str]:
     runs = seen.runs(hit.id)
-    if seen.transaction(hit.transaction) is None:
-        yield f"3: its transaction {hit.transaction} does not exist"
-    elif runs is None:
+    if runs is None:
         return
-    elif not runs:
+    if not runs:  # Its transaction may be gone while parts of it go on: retention removes each by itself.
         yield f"3: neither its transaction {hit.transaction} nor a part of it runs it"
     elif hit.branches not in (0, runs):
         yield f"5: it counts {hit.branches} parts, and {runs} are there"

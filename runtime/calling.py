@@ -1,19 +1,21 @@
 """Calls of the engine on their way out: each waits at the gate of its remote, and is sent if it is still wanted."""
 
 import re
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
 import trio
+from msgspec import UNSET
 
 from protocol.chain import CHAIN_HEADER, TRACE_HEADER, Chain, chain_header, traceparent
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, CallLeaves, ScriptResult
 from protocol.program import CallPlan
-from protocol.remotes import recent_calls, remote_of
+from protocol.remotes import patience, recent_calls, remote_of
 from protocol.retry import asks_for_patience
 from protocol.state import CycleRow, OpenCall, TransactionRow
 from runtime.egress import Refused
@@ -40,27 +42,33 @@ class Calling:
         if data is None and (own := self._own_webhook(call)) is not None:
             engine.links.hand_over(call, number, own, by_url=True)
             return
-        outcome = await (self._send(call, number) if data is None else engine.scripts.perform(call, data))
+        if data is None:
+            await self._send(call, number)
+        else:
+            engine.post(self._ended(call, number, await engine.scripts.perform(call, data)))
+
+    def _ended(self, call: CallIntended, number: int, outcome: CallAnswer | CallFailure | ScriptResult) -> CallEnded:
+        """What came of a call, as an input."""
+        engine = self._engine
         if isinstance(outcome, CallFailure):
             outcome = CallFailure(outcome.phase, engine.secrets.said(outcome.reason))
-        if outcome is not None:
-            engine.post(
-                CallEnded(call.cycle, engine.clock(), call.transaction, call.step, number, call.attempt, outcome)
-            )
+        return CallEnded(call.cycle, engine.clock(), call.transaction, call.step, number, call.attempt, outcome)
 
-    async def _send(self, call: CallIntended, number: int) -> CallAnswer | CallFailure | ScriptResult | None:
+    async def _send(self, call: CallIntended, number: int) -> None:
         engine = self._engine
         connector = engine.connections(call.cycle, call.request.connector)
         gate = self.gates.gate(call.cycle, remote_of(call.request), connector)
         async with gate.place(limits_of(connector), lambda: self._is_open(call)) as sent:
             if not sent:
-                return None
+                return
+            entered = gate.entered
             if call.announced:
                 at = engine.clock()
                 leaves = CallLeaves(call.cycle, at, call.transaction, call.step, number, call.attempt)
                 await engine.order(leaves).decided()
                 if not self._is_open(call):
-                    return None
+                    return
+                gate.leaves_now(entered)
             row = engine.state.transaction(call.transaction)
             plan = engine.state.program(row.definition_hash).plans[call.step]
             safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
@@ -69,8 +77,14 @@ class Calling:
             marked = with_headers(call, marks)
             outcome = await engine.outbound.perform(marked, connector, safe_to_repeat=safe)
             if isinstance(outcome, CallAnswer) and asks_for_patience(outcome.status, outcome.headers):
-                gate.close(DECIDED_S)
-            return outcome
+                # Until the turn that says so is durable, which a slow disk may put off, nobody else may slip through.
+                at = engine.clock()
+                until = patience(engine.state.cycle(call.cycle), call.request, outcome, at)
+                gate.close(max(DECIDED_S, (until - at) / 1e9))
+            ended = engine.order(self._ended(call, number, outcome))
+            if connector.rate is not UNSET:
+                # A restart counts as many calls in flight as have places: one whose end it would forget keeps its own.
+                await ended.decided()
 
     def _own_webhook(self, call: CallIntended) -> tuple[str, str] | None:
         """The webhook of this very server that a call names by its URL: it is handed over like a link."""
@@ -112,8 +126,8 @@ class Calling:
     def recover(self, cycle: CycleRow, open_rows: list[TransactionRow]) -> None:
         """Count the calls of the process before this one, so that rates hold across a restart.
 
-        Those that ended are known by the instant of their end, and those in flight may have left just now; both are
-        late rather than early.
+        Those that ended are known by the instant of their end, and those in flight may have left just now, as may the
+        attempts before them whose end an earlier crash took; all are late rather than early.
         """
         at, now = self._engine.clock(), trio.current_time()
         for name, remote in cycle.remotes.items():
@@ -124,15 +138,17 @@ class Calling:
             if limits.rate is not None:
                 starts = [now - (at - end) / 1e9 for end in recent_calls(remote, limits.rate, at)]
                 self.gates.gate(cycle.name, name, connector).remember(starts, limits)
-        in_flight: dict[str, list[float]] = {}
+        in_flight, before = Counter[str](), Counter[str]()
         for row in open_rows:
             call = row.call
             if call is not None and call.link is None and call.left and not call.unknown and not row.until:
-                in_flight.setdefault(remote_of(call.request), []).append(now)
-        for name, starts in in_flight.items():
+                in_flight[remote_of(call.request)] += 1
+                before[remote_of(call.request)] += max(0, call.attempt - 1 - call.failures - call.refusals)
+        for name, count in in_flight.items():
             connector = self._engine.connections(cycle.name, name.partition(" ")[0])
             limits = limits_of(connector)
-            self.gates.gate(cycle.name, name, connector).remember(starts[: limits.concurrency], limits)
+            starts = [now] * (min(count, limits.concurrency) + before[name])
+            self.gates.gate(cycle.name, name, connector).remember(starts, limits)
 
 
 def chain_headers(chain: Chain, depth: int, call: str, key: bytes) -> dict[str, str]:

@@ -141,13 +141,21 @@ def _retention(said: Any) -> Retention:
 
 
 def secret_file(path: Path) -> str:
-    """The secret kept in a file of mode 0600, made at the first call: 256 random bits as hexadecimal digits."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = path.with_suffix(".new")
-        partial.touch(mode=0o600)
-        partial.write_text(secrets.token_hex(32))
-        partial.replace(path)
+    """The secret kept in a file of mode 0600, made at the first call: 256 random bits as hexadecimal digits.
+
+    A file that is empty, as a crash may leave a new one, is none: everybody would know what it says.
+    """
+    found = path.read_text().strip() if path.exists() else ""
+    if found:
+        return found
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_suffix(".new")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
     return path.read_text().strip()
 
 

@@ -38,9 +38,14 @@ def limits_of(connector: Connector) -> Limits:
 
 
 class Gate:
-    """The way to one remote system."""
+    """The way to one remote system.
+
+    Attributes:
+        entered: when the latest call got its place, as a rate counts it.
+    """
 
     def __init__(self) -> None:
+        self.entered = 0.0
         self._queue: OrderedDict[trio.Event, None] = OrderedDict()  # Left from anywhere at one cost.
         self._in_flight = 0
         self._starts: deque[float] = deque()  # Of calls, for as long as the longest window reaches back.
@@ -76,6 +81,12 @@ class Gate:
             self._window = max(self._window, limits.rate.window / 1e9)
             self._starts = deque(sorted([*self._starts, *starts]))
 
+    def leaves_now(self, entered: float) -> None:
+        """A call that got its place then leaves only now: what a remote sees is what a rate must count."""
+        if entered in self._starts:
+            self._starts.remove(entered)
+            self._starts.append(trio.current_time())
+
     @asynccontextmanager
     async def place(self, limits: Limits, wanted: Callable[[], bool]) -> AsyncGenerator[bool]:
         """A place among the calls in flight; False when the call is not wanted any more, and has none."""
@@ -105,7 +116,8 @@ class Gate:
                 if pause <= 0:
                     self._in_flight += 1
                     if limits.rate is not None:
-                        self._starts.append(trio.current_time())
+                        self.entered = trio.current_time()
+                        self._starts.append(self.entered)
                     return True
                 self._changed = trio.Event()
                 with trio.move_on_after(pause):

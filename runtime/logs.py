@@ -20,6 +20,13 @@ def hide_secrets(_logger: Any, _method: str, entry: MutableMapping[str, Any]) ->
 def configure_logs() -> None:
     """Set up logging for this process."""
     terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=processors(terminal=terminal), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
+
+
+def processors(*, terminal: bool) -> list[Any]:
+    """What an entry goes through, up to its line."""
     shown: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -27,7 +34,5 @@ def configure_logs() -> None:
         hide_secrets,
     ]
     if terminal:
-        shown.append(structlog.dev.ConsoleRenderer())
-    else:
-        shown += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    structlog.configure(processors=shown, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        return [*shown, structlog.dev.ConsoleRenderer()]
+    return [*shown, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]

@@ -111,11 +111,13 @@ class Door:
         hit, _, signature = name.partition(".")
         if not hit.isascii() or not hit.isdecimal() or len(hit) > 18:
             return None
-        return int(hit) if hmac.compare_digest(self.sign(int(hit)), signature) else None
+        return int(hit) if hmac.compare_digest(self.sign(int(hit)).encode(), signature.encode()) else None
 
     def authorized(self, header: str) -> bool:
-        """Whether an Authorization header carries the admin token; compared in constant time."""
+        """Whether an Authorization header carries the admin token; compared in constant time. An empty one is none."""
         scheme, _, token = header.partition(" ")
+        if not self.token.strip():
+            return False
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self.token.encode())
 
 

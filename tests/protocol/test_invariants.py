@@ -201,3 +201,20 @@ def test_given_a_key_that_came_again_after_its_window_then_it_may_name_two_hits(
     state.file("delivery", ("c", "t", "w0"), second.id)
     assert list(broken(Picture(state), window=lambda *_: 100))
     assert not list(broken(Picture(state), window=lambda *_: 99))
+
+
+def test_given_an_answer_that_retention_dropped_then_its_caller_counts_as_answered() -> None:
+    """A purged request has no answer any more, and had one."""
+    state = lived().state
+    hit = next(hit for hit in state.hits.values() if hit.reply is not None)
+    hit.reply, hit.purged = None, 1
+    assert not list(broken(Picture(state)))
+
+
+def test_given_parts_that_go_on_when_retention_removed_what_was_split_then_their_request_is_not_lost() -> None:
+    """Rows may refer to rows that are gone, each by itself."""
+    state = lived().state
+    running = rows(state, "running")
+    hits(state, "running").transaction = 999_999  # The one that was split; a part of it runs.
+    assert state.hits[running.hit].transaction == 999_999
+    assert not list(broken(Picture(state)))

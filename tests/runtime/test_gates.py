@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import trio
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, Start, Stop
+from protocol.remotes import Rate
 from protocol.state import IncidentRow
 from runtime.gates import Gate, Gates, Limits, limits_of
 from tests.runtime.rig import NOON, Rig, answer, running
@@ -348,3 +351,91 @@ async def test_7_a_call_that_is_not_safe_to_repeat_is_unknown_only_if_it_left(
         await until(lambda: rig.engine.state.cycle("orders").completed == 4)
         assert rig.engine.state.cycle("orders").held == 1
     assert sorted(remote.paths) == [f"/work/{n}" for n in range(5)], "and none is made twice"
+
+
+async def test_7_a_call_keeps_its_place_until_its_end_is_durable(tmp_path: Path, virtual_time: object) -> None:
+    """Else a crash forgets that it ended, counts one call in flight less than there were, and exceeds the rate.
+
+    Given one call at a time, and a disk that takes nothing once the first was answered, then the second waits.
+    """
+    del virtual_time
+    remote = Remote(1.0)
+    async with shop(tmp_path, remote, "10/minute", 1) as rig:
+        for n in range(2):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(lambda: len(remote.starts) == 1)
+        appender = rig.engine.committer._appender  # pyright: ignore[reportPrivateUsage] - The disk's end of it.
+        append, stalled = appender.append, trio.Event()
+
+        async def waiting(*given: Any, **more: Any) -> None:
+            await stalled.wait()
+            await append(*given, **more)
+
+        with mock.patch.object(appender, "append", waiting):
+            await trio.sleep(120)
+            assert len(remote.starts) == 1
+            stalled.set()
+            await until(lambda: len(remote.starts) == 2)
+
+
+async def test_7_a_remote_is_left_alone_though_the_disk_is_slow_to_say_so(tmp_path: Path, virtual_time: object) -> None:
+    """Given two calls at a time, and a plea for ten seconds of patience that is durable only after five.
+
+    Then the third does not leave when the second has ended, but when the ten are over.
+    """
+    del virtual_time
+
+    class Busy(Remote):
+        async def __call__(self, call: CallIntended) -> CallAnswer:
+            first = not self.starts
+            told = await super().__call__(call)
+            if first:
+                return CallAnswer(429, {"retry-after": "10"}, b"")
+            await trio.sleep(1)
+            return told
+
+    remote = Busy(1.0)
+    files = [one.replace("rate: 1/second, ", "") for one in (SHOP % ("1/second", 2),)]
+    async with running(tmp_path, *files, remote=remote, start=NOON) as rig:
+        for n in range(3):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(lambda: len(remote.starts) == 2)
+        appender = rig.engine.committer._appender  # pyright: ignore[reportPrivateUsage] - The disk's end of it.
+        append, asked = appender.append, remote.starts[0] + 1
+
+        async def slow(*given: Any, **more: Any) -> None:
+            await trio.sleep_until(asked + 5)
+            await append(*given, **more)
+
+        with mock.patch.object(appender, "append", slow):
+            await until(lambda: len(remote.starts) == 3)
+        assert remote.starts[2] >= asked + 10
+
+
+async def test_7_a_call_that_is_announced_counts_for_a_rate_when_it_leaves(virtual_time: object) -> None:
+    """Given two places a second, and announcements that take 0.9 of it, then the next two come a second after those."""
+    del virtual_time
+    gate, limits = Gate(), Limits(20, Rate(2, 1_000_000_000))
+    begun = entered = trio.current_time()
+    for _ in range(2):
+        async with gate.place(limits, lambda: True):
+            assert gate.entered == entered
+    await trio.sleep(0.9)
+    gate.leaves_now(entered)
+    gate.leaves_now(entered)
+    async with gate.place(limits, lambda: True):
+        assert trio.current_time() - begun == pytest.approx(1.9)
+
+
+async def test_7_two_crashes_within_a_window_do_not_exceed_a_rate(tmp_path: Path, virtual_time: object) -> None:
+    """Given two calls in flight at each of two crashes, then the attempts before the first count as well."""
+    del virtual_time
+    remote = Remote(40)
+    for made in (2, 4):
+        async with shop(tmp_path, remote, "5/minute", 2) as rig:
+            for n in range(3 if made == 2 else 0):
+                await rig.hit("orders", "asked", {"n": n}).decided()
+            await until(lambda made=made: len(remote.starts) == made)
+    async with shop(tmp_path, remote, "5/minute", 2) as rig:
+        await until(lambda: rig.engine.state.cycle("orders").completed == 3)
+    assert remote.most_within(60) <= 5

@@ -7,25 +7,31 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Literal
+from unittest import mock
 
+import msgspec
 import trio
 
 from journal import LOCAL_PARTITION, JournalDamaged, JournalError, LocalLog
-from protocol.admission import Incoming, admit
+from protocol.admission import Incoming
 from protocol.events import WriterStarted, decode_events, encode_event
-from protocol.inputs import Hit, Settle, Start, Stop
 from protocol.loading import encode_definition, version_name
 from protocol.memory import MemoryState
 from protocol.state import Reply
+from runtime.blocking import on_the_spot
 from runtime.deploying import deploy
-from runtime.door.webhook import Answer, deliver
+from runtime.door.door import Route
+from runtime.door.webhook import Answer, receive
 from runtime.store import StoreError, digest
 from tests.journal.disk import FOLDER, PowerLossError
+from tests.simulation import operating, strangers
 from tests.simulation.model import Judge
 from tests.simulation.partner import Breach, Partner
 from tests.simulation.programs import BACK, TRIGGER, Program, Request, generate
+from tests.simulation.rot import refusals
 from tests.simulation.running import SEGMENT, Process, definitions_of, fold, process
 from tests.simulation.seeding import run_seeded
+from tests.simulation.strangers import STRANGERS, Stranger
 from tests.simulation.world import Death, World
 
 TRIES_MAX = 60  # Of one sender; processes come back sooner.
@@ -38,7 +44,7 @@ DEATHS = (PowerLossError, JournalError, StoreError)
 """What a process ends by: its machine, its disk, or a store that can not be written when it starts."""
 TELLING = ("disk.write_durable", "store.write", "store.written", "network.send", "network.effect", "network.answer")
 """Ports around which most can go wrong: what is durable, what the store has, what happened outside."""
-Verb = Literal["stop", "finish", "start", "deploy", "rival"]
+Verb = Literal["stop", "finish", "start", "once", "deploy", "rival", "redrive"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Plan:
 
     Attributes:
         early: the partner calls back before the call that made him do so is answered.
+        strangers: requests that are refused, a second into the run.
         crash_at: calls of ports at which the machine stops.
         crash_on: the same, by the name of a port.
     """
@@ -73,6 +80,7 @@ class Plan:
     ordered: tuple[Ordered, ...] = ()
     newer: Program | None = None
     early: bool = False
+    strangers: tuple[Stranger, ...] = ()
     crash_at: tuple[int, ...] = ()
     crash_on: tuple[tuple[str, int], ...] = ()
 
@@ -113,6 +121,10 @@ def plan_of(seed: int) -> Plan:
     if chance.random() < 0.25:
         at = chance.uniform(0, 40)
         ordered += [Ordered(at, chance.choice(("stop", "finish"))), Ordered(at + chance.uniform(0, 30), "start")]
+        if chance.random() < 0.3:
+            ordered[-1:] = [Ordered(at + chance.uniform(0, 30), "once")]
+    if chance.random() < 0.3:
+        ordered.append(Ordered(chance.choice((60, 901, 5000)), "redrive"))
     newer = None
     if chance.random() < 0.25:
         newer = replace(program, version=2, steps=(*program.steps[:-1], replace(program.steps[-1])))
@@ -120,7 +132,8 @@ def plan_of(seed: int) -> Plan:
     early = program.before_hold("call") and program.has("hold") and chance.random() < 0.3
     crash_at = [chance.randint(1, chance.choice((100, 300, 300))) for _ in range(chance.choice((0, 1, 1, 2, 5)))]
     crash_on = [(chance.choice(TELLING), chance.randint(2, 20)) for _ in range(chance.choice((0, 0, 1, 3)))]
-    return Plan(program, tuple(sent), tuple(ordered), newer, early, tuple(crash_at), tuple(crash_on))
+    known = tuple(one for one in STRANGERS if chance.random() < 0.2)
+    return Plan(program, tuple(sent), tuple(ordered), newer, early, known, tuple(crash_at), tuple(crash_on))
 
 
 class Life:
@@ -153,6 +166,7 @@ class Life:
                     senders.start_soon(self._send, one)
                 for order in self.plan.ordered:
                     senders.start_soon(self._order, order)
+                senders.start_soon(self._stranger, 1.0)
             await self._quiet()
             nursery.cancel_scope.cancel()
         self._open_again()
@@ -160,19 +174,19 @@ class Life:
 
     def _open_again(self) -> None:
         """What was closed in order is found as it was; what a rival wrote is there as well."""
-        state = MemoryState()
         with LocalLog.open(FOLDER, SEGMENT, storage=self.world.disk.copy()) as log:
             self.world.saw(f"recovery: {log.recovery.reason}")
-            fold(log, state)
+            state, _ = fold(log)
+            whole = not log.first_seq
             epochs = {
                 event.epoch
-                for frame in log.read(LOCAL_PARTITION)
+                for frame in log.read(LOCAL_PARTITION, log.first_seq - 1)
                 for event in decode_events(frame.payload)
                 if isinstance(event, WriterStarted)
             }
         if digest(state) != digest(self.state):
             raise Breach("5: the journal that was closed in order gives another state")
-        if not self._rivals <= epochs:
+        if whole and not self._rivals <= epochs:
             raise Breach(
                 f"7: what the owners of the epochs {self._rivals - epochs} wrote was written over by an older one"
             )
@@ -242,7 +256,6 @@ class Life:
             await trio.sleep(1.0)
 
     async def _ask(self, running: Process, request: Request, patience: float) -> Answer | None:
-        engine = running.engine
         incoming = Incoming(
             method="POST",
             headers={"content-type": "application/json", "webhook-id": request.key},
@@ -250,11 +263,8 @@ class Life:
             body=request.body,
             at=self.world.clock(),
         )
-        program = engine.state.program(engine.state.cycle("main").definition_hash)
-        hit = admit(program, request.step, incoming)
-        assert isinstance(hit, Hit), hit
         with trio.move_on_after(patience):
-            given = await deliver(engine, hit)
+            given = await receive(running.door, Route("main", request.step), incoming)
             answer = given if isinstance(given, Answer) else await given.answer()
             answer.settle("sent")
             return answer
@@ -266,26 +276,37 @@ class Life:
         request.answers.append(reply)
         repeated = " repeated" if "cyclewright-duplicate" in reply.headers else ""
         self.world.saw(f"answer {reply.status}{repeated}")
+        if reply.status == 202:
+            self.world.saw(f"answer 202 {msgspec.json.decode(reply.body)['status']}")
         self.world.note("heard", request.key, reply.status, reply.body)
 
     async def _order(self, order: Ordered) -> None:
         await trio.sleep_until(order.at)
+        if order.verb == "redrive":
+            await operating.redrive(self, order.at)
+            return
+        if order.verb not in ("deploy", "rival"):
+            await operating.order(self, order.verb)
+            return
         running = await self.up()
-        engine = running.engine
         with running.connection():
-            match order.verb:
-                case "stop" | "finish":
-                    await engine.order(Stop("main", self.world.clock(), order.verb)).decided()
-                case "start":
-                    await engine.order(Start("main", self.world.clock())).decided()
-                case "deploy":
-                    assert self.plan.newer is not None, "there is something to deploy"
-                    self.program = self.plan.newer
-                    await deploy(engine, definitions_of(self.program), self.world.entropy)
-                case "rival":
-                    with suppress(PowerLossError):  # The machine stops under both.
-                        self._take_over()
+            if order.verb == "deploy":
+                assert self.plan.newer is not None, "there is something to deploy"
+                self.program = self.plan.newer
+                await deploy(running.engine, definitions_of(self.program), self.world.entropy)
+                running.door.learn()
+            else:
+                with suppress(PowerLossError):  # The machine stops under both.
+                    self._take_over()
             self.world.saw(f"order {order.verb}")
+
+    async def _stranger(self, at: float) -> None:
+        """Someone who knows a URL, and is refused."""
+        await trio.sleep_until(at)
+        running = await self.up()
+        with running.connection():
+            for stranger in self.plan.strangers:
+                await strangers.ask(self.world, running.door, stranger)
 
     def _take_over(self) -> None:
         """Another process gets past the lock and becomes the owner; the one that was must notice before it writes."""
@@ -305,7 +326,7 @@ class Life:
         for _ in range(LOOKS):
             running = await self.up()
             with running.connection():
-                await self._tidy(running)
+                await operating.tidy(self, running)
             await trio.sleep(QUIET_S)
         self.world.crash_at.clear()
         self.world.crash_on.clear()
@@ -317,25 +338,30 @@ class Life:
             raise Breach(f"5: the store reaches {engine.checkpoints.applied} of {engine.next_seq - 1} events")
         self._compare(running)
         programs = {_hash(one): one for one in (self.plan.program, self.plan.newer) if one is not None}
-        judge = Judge(engine.shadow, self.partner, programs, self.requests, self._lenient, self.world.sometimes)
-        judge.judge()
+        past = self.world.past
+        whole = past.with_all(engine.shadow)
+        gone = {*past.transactions, *past.hits}
+        Judge(whole, self.partner, programs, self.requests, self._lenient, gone, self.world.sometimes).judge()
+        self._compare_alerts(whole)
         self.state = engine.shadow
 
-    async def _tidy(self, running: Process) -> None:
-        """What an operator does: start what stands still, and say what becomes of calls that nobody knows of."""
-        engine = running.engine
-        for cycle in list(engine.shadow.cycles.values()):
-            if cycle.status == "stopped":
-                await engine.order(Start(cycle.name, self.world.clock())).decided()
-        rows = engine.shadow.transactions.values()
-        for row in [row for row in rows if row.call is not None and row.call.unknown]:
-            self.world.saw("a person settled a call")
-            await engine.order(Settle(row.cycle, self.world.clock(), row.id, "resend")).decided()
+    def _compare_alerts(self, whole: MemoryState) -> None:
+        """Every incident was told, or the alert that would have told it was given up as an incident."""
+        if not self.plan.program.alerts:
+            return
+        waiting = {row.name: row.untold for row in whole.cycles.values() if row.untold or row.alert is not None}
+        if waiting:
+            raise Breach(f"10: incidents are not told when all is quiet: {waiting}")
+        errors = [one for one in whole.incidents.values() if one.level == "error"]
+        given_up = any(one.kind == "alert_failed" for one in whole.incidents.values())
+        told = sum(one["count"] for one in self.partner.told.values())
+        if told < len(errors) and not given_up:
+            raise Breach(f"10: {len(errors)} incidents came up, and {told} were told")
+        self.world.sometimes["incidents told"] += told
 
     def _compare(self, running: Process) -> None:
         engine = running.engine
-        whole = MemoryState()
-        fold(engine.journal, whole)
+        whole, _ = fold(engine.journal)
         live = digest(engine.state.database)
         if not live == digest(engine.shadow) == digest(whole):
             raise Breach("5: the live state, the turns and the journal differ at the end")
@@ -351,9 +377,10 @@ def simulate(
     *,
     crash_at: Sequence[int] = (),
     faulty: bool = True,
+    rotten: bool = False,
     prepare: Callable[[World], None] = lambda _: None,
 ) -> Told:
-    """Run a plan, or the one that the seed makes, in a world of that seed.
+    """Run a plan, or the one that the seed makes, in a world of that seed; if `rotten`, damage what it leaves.
 
     Raises:
         Breach: a promise was broken; the message names the seed.
@@ -371,8 +398,11 @@ def simulate(
         raise Breach("3: something waits for ever: no sender is answered, or no process starts")
 
     try:
-        trace, seconds = run_seeded(seed, main)
+        with mock.patch.object(trio.to_thread, "run_sync", on_the_spot):  # Threads keep no seed's order.
+            trace, seconds = run_seeded(seed, main)
     except BaseException as fault:
         fault.add_note(f"seed {seed}, crash at {sorted({*plan.crash_at, *crash_at})}")
         raise
+    if rotten:
+        world.sometimes.update(f"refused: {rule}" for rule in refusals(world))
     return Told(seed, trace, world.calls, seconds, life[0].crashes, world.faults, world.sometimes)

@@ -6,6 +6,7 @@
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import msgspec
 from protocol.memory import MemoryState
 from protocol.state import HitRow, TransactionRow
 from tests.simulation.partner import Breach, Partner
-from tests.simulation.programs import BACK, TRIGGER, Program, Request, Step
+from tests.simulation.programs import BACK, EVERY_TIDIED, TRIGGER, Program, Request, Step
 
 
 @dataclass
@@ -26,6 +27,13 @@ class Outcome:
     said: list[bytes] = field(default_factory=list)
     gathered: int = 0
     fails: bool = False
+
+
+def first_pass(program: Program, given: Request) -> Outcome:
+    """What the pass of a trigger comes to."""
+    if program.hooked and given.id % EVERY_TIDIED == 0:
+        return Outcome()
+    return walk(program.steps, given, 0)
 
 
 def walk(steps: tuple[Step, ...], given: Request, n: int, item: int | None = None) -> Outcome:
@@ -78,6 +86,7 @@ class Judge:
     Attributes:
         programs: by the hash of their definition.
         lenient: transactions may have been stopped, so less may have happened; never more.
+        past: transactions that retention has taken something from.
     """
 
     state: MemoryState
@@ -85,6 +94,7 @@ class Judge:
     programs: dict[str, Program]
     requests: list[Request]
     lenient: bool = False
+    past: Collection[int] = ()
     saw: Counter[str] = field(default_factory=Counter)
 
     def judge(self) -> None:
@@ -100,7 +110,8 @@ class Judge:
                 passes = self._transaction(row)
                 effects = Counter(name for one in passes for name in one.effects)
                 may += effects
-                must += Counter() if self.lenient else effects
+                resumed = row.lineage is not None and row.lineage.action == "resume"
+                must += Counter() if self.lenient or resumed else effects
                 gathered += sum(one.gathered for one in passes)
         for request in self.requests:
             self._request(request)
@@ -128,6 +139,8 @@ class Judge:
         elif hit.status in ("parked", "collected"):
             if not self._may_expire(request):
                 raise Breach(f"{told}, is still {hit.status} as hit {hit.id}, though its transaction is there")
+        elif hit.status == "ignored":
+            self._ignored(request, hit)
         elif hit.status != "done":
             raise Breach(f"{told}, is {hit.status} as hit {hit.id} when all is quiet")
         else:
@@ -139,7 +152,26 @@ class Judge:
             return True
         rows = [row for row in self.state.transactions.values() if row.cycle == "main" and row.trigger]
         rows = [row for row in rows if self._id(row) == request.id]
+        if any(row.id in self.past for row in rows):
+            return True  # It had gone when the request came, or has since.
         return request.step == BACK and not any(BACK in row.reached for row in rows)
+
+    def _ignored(self, request: Request, hit: HitRow) -> None:
+        """Only one that is older than what its transaction was given before."""
+        before = [one for one in self._backs(hit.transaction) if one.id < hit.id or one.parked]
+        if not any(self._given(one).n > request.n for one in before):
+            raise Breach(f"request {request.key} was ignored as hit {hit.id}, and nothing newer came before it")
+
+    def _backs(self, transaction: int) -> list[HitRow]:
+        """The callbacks that a transaction ran, in order."""
+        hits = [one for one in self.state.hits.values() if one.transaction == transaction and one.step == BACK]
+        return sorted((one for one in hits if one.status != "ignored"), key=lambda hit: (hit.number, hit.id))
+
+    def _given(self, hit: HitRow) -> Request:
+        """The request that a hit is, or was when it came first."""
+        while hit.lineage is not None and hit.lineage.hit:
+            hit = self.state.hits[hit.lineage.hit]
+        return self.by_key[hit.delivery]
 
     def _ran(self, request: Request, hit: HitRow) -> None:
         row = self.state.transactions[hit.transaction]
@@ -154,21 +186,25 @@ class Judge:
 
     def _transaction(self, row: TransactionRow) -> list[Outcome]:
         """The passes that a transaction must have had; raises if it is not where they lead."""
-        steps = self.programs[row.definition_hash].steps
-        given = self.by_key[self.state.hits[row.trigger].delivery]
-        passes = [walk(steps, given, 0)]
+        program = self.programs[row.definition_hash]
+        steps = program.steps
+        given = self._given(self.state.hits[row.trigger])
+        passes = [first_pass(program, given)]
         place = next((at for at, step in enumerate(steps) if step.kind == "hold"), 0)
-        backs = [hit for hit in self.state.hits.values() if hit.transaction == row.id and hit.step == BACK]
-        called = [self.by_key[hit.delivery] for hit in sorted(backs, key=lambda hit: hit.id)]
+        called = [self._given(hit) for hit in self._backs(row.id)]
         passes += [walk(steps[place + 1 :], given, one.n) for one in called]
         ends = passes[-1].ends
         if ends == "held" and self.programs[row.definition_hash].hold_hours:
             ends = "completed"  # By then its time is over.
+        if row.lineage is not None and row.lineage.action == "resume":
+            return passes  # It went on somewhere: it may have done all of that, and need not.
         said = f"{row.cycle}-{row.id} of {given.key} after {len(passes)} passes"
         if row.status != ends and not (self.lenient and row.status in ("stopped", "held", "completed")):
             raise Breach(f"{said} is {row.status} at {row.step} ({row.reason}), and must be {ends}")
         if called and row.data.get(BACK, {}).get("n") != called[-1].n and not self.lenient:
             raise Breach(f"{said} has {row.data.get(BACK)}, not what the last callback brought")
+        if program.ordered and [one.n for one in called] != sorted(one.n for one in called):
+            raise Breach(f"{said} ran {[one.n for one in called]}, of which some were older than the last")
         for request, one in zip([given, *called], passes, strict=True):
             self._answers(request, one)
         return passes

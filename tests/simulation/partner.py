@@ -14,8 +14,12 @@ from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure
 from runtime.egress import OwnAddress
+from tests.journal.disk import PowerLossError
+from tests.simulation.programs import RATE, RATE_S
 from tests.simulation.world import World
 
+ALERTS = "http://alerts.example/told"
+AT_ONCE = 2  # Calls that a partner with limits takes at once.
 FAULTS_A_KEY = 3  # After so many a call is let through: every step has attempts enough for that.
 JSON = {"content-type": "application/json"}
 Asked = tuple[str, str, bytes]
@@ -37,6 +41,8 @@ class Partner:
     def __init__(self) -> None:
         self.effects: dict[str, dict[str, Any]] = {}
         self.requests = 0
+        self.told: dict[str, dict[str, Any]] = {}  # Alerts, by key.
+        self.starts: list[float] = []  # Of the latest requests, while he has limits.
         self.on_effect: Callable[[dict[str, Any]], None] = lambda _: None
         self._asked: dict[str, Asked] = {}
         self._met: set[str] = set()
@@ -54,6 +60,9 @@ class Partner:
         self.requests += 1
         if self._asked.setdefault(key, asked) != asked:
             raise Breach(f"the key {key} names two calls: {self._asked[key]} and {asked}")
+        if call.request.url == ALERTS:
+            self.told[key] = msgspec.json.decode(call.request.body)
+            return CallAnswer(204, {}, b"")
         if key not in self.effects:
             body: dict[str, Any] = msgspec.json.decode(call.request.body) if call.request.body else {}
             self.effects[key] = body
@@ -71,10 +80,13 @@ class Partner:
 class SimulatedNetwork:
     """The way to the partner and back, each part of which can fail."""
 
-    def __init__(self, world: World, partner: Partner, struck: dict[str, int]) -> None:
+    def __init__(self, world: World, partner: Partner, struck: dict[str, int], *, limited: bool = False) -> None:
         self._world = world
         self._partner = partner
         self._struck = struck
+        self._limited = limited
+        self._in_flight = 0
+        self._left_alone = 0.0  # Until then nobody may call, as far as this process can know.
 
     def listen_at(self, own: OwnAddress | None) -> None:
         """Nobody listens."""
@@ -91,8 +103,37 @@ class SimulatedNetwork:
     async def perform(
         self, call: CallIntended, connector: Connector, *, safe_to_repeat: bool | None = None
     ) -> CallAnswer | CallFailure:
-        """Send one attempt."""
+        """Send one attempt; raises `Breach` when it comes too early or too many are on their way."""
         del connector, safe_to_repeat
+        if call.request.url == ALERTS:
+            return await self._perform(call)
+        self._look(call)
+        self._in_flight += 1
+        try:
+            outcome = await self._perform(call)
+        finally:
+            self._in_flight -= 1
+        if isinstance(outcome, CallAnswer) and "retry-after" in outcome.headers:
+            self._left_alone = max(self._left_alone, trio.current_time() + float(outcome.headers["retry-after"]))
+        return outcome
+
+    def _look(self, call: CallIntended) -> None:
+        if self._world.down:
+            raise PowerLossError  # One that was given the place of a call that ended with its machine.
+        now, partner = trio.current_time(), self._partner
+        if now < self._left_alone - 1e-6 and not call.announced:  # It had its place when he asked.
+            raise Breach(f"7: {call.step} is called {self._left_alone - now:g} s before the partner's patience is over")
+        if not self._limited or call.cycle != "main":
+            return
+        if self._in_flight >= AT_ONCE:
+            raise Breach(f"7: {call.step} is called while {self._in_flight} calls are under way, of {AT_ONCE}")
+        partner.starts = [at for at in partner.starts if at > now - RATE_S + 1e-6]
+        if len(partner.starts) >= RATE:
+            raise Breach(f"7: {call.step} is called {len(partner.starts)} calls after {RATE_S} s before, of {RATE}")
+        partner.starts.append(now)
+        self._world.saw("a call under a limit")
+
+    async def _perform(self, call: CallIntended) -> CallAnswer | CallFailure:
         world, key = self._world, call.idempotency_key
         world.port("network.send")
         await trio.sleep(world.chance.choice((0.001, 0.02, 0.3)))

@@ -17,7 +17,9 @@ RETRY = f"{{retry: [{', '.join(['1 second'] * 12)}]}}"
 LATER = 2
 HOLDS = ("hold", "part_hold")
 TRIGGER, BACK, CHILD = "asked", "back", "worker"
-SCRIPT = "doubling:double"
+SCRIPT, LOOK, TIDY = "doubling:double", "doubling:look", "doubling:tidy"
+EVERY_LOOKED, EVERY_TIDIED = 5, 3  # What the two functions around the trigger refuse, and let run nothing.
+RATE, RATE_S = 3, 1.0  # Of a partner with limits.
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Program:
         collects: requests to the stopped cycle are kept.
         version: differs between deploys of otherwise equal programs.
         park_minutes: how long a callback waits for its hold.
+        hooked: functions of the project look at what comes to the trigger.
+        ordered: callbacks are ignored that are older than the last one.
+        rejects: callbacks that nothing waits for are refused.
+        limited: the partner takes two calls at once, and three a second.
+        keeps: how long what is over is kept; "" for longer than a run lasts.
+        alerts: whether incidents are told to somebody.
+        quota: tasks of a month, 0 without end.
     """
 
     steps: tuple[Step, ...]
@@ -46,6 +55,13 @@ class Program:
     collects: bool = False
     version: int = 1
     park_minutes: int = 3 * 24 * 60
+    hooked: bool = False
+    ordered: bool = False
+    rejects: bool = False
+    limited: bool = False
+    keeps: str = ""
+    alerts: bool = False
+    quota: int = 0
 
     def has(self, kind: str) -> bool:
         """Whether it has a step of a kind."""
@@ -68,16 +84,19 @@ class Program:
     @property
     def text(self) -> str:
         """The file of the cycle."""
+        limits = f", concurrency: 2, rate: {RATE}/second" if self.limited else ""
+        hooks = [f"    before_webhook: {LOOK}", f"    after_webhook: {TIDY}"] if self.hooked else []
         lines = [
             "cycle: main",
             f"description: version {self.version}",
-            'connectors: {shop: {}, partner: {base_url: "http://partner.example"}}',
+            f'connectors: {{shop: {{}}, partner: {{base_url: "http://partner.example"{limits}}}}}',
             f"settings: {{on_error: {RETRY}, while_stopped: {'collect' if self.collects else 'refuse'}}}",
             "steps:",
             f"  {TRIGGER}:",
             "    webhook: shop",
             "    identifier: main-asked",
             "    fields: {id: {type: integer, required: true}, items: {type: list, default: []}}",
+            *hooks,
         ]
         seen = _Seen()
         for step in self.steps:
@@ -203,6 +222,8 @@ def _script(_: Program, step: Step, seen: _Seen) -> list[str]:
 def _hold(program: Program, step: Step, seen: _Seen) -> list[str]:
     seen.hold = step.name
     limit = [f"    hold_for: {program.hold_hours} hours", "    on_timeout: end"] if program.hold_hours else []
+    limit += ["    newer_than: n"] if program.ordered else []
+    limit += ["    unmatched: reject"] if program.rejects else []
     return [
         f"  {step.name}:",
         "    webhook: shop",
@@ -279,6 +300,12 @@ def generate(chance: random.Random) -> Program:
         *(kinds or ["call"]),
         hold_hours=chance.choice((0, 0, 2)),
         collects=chance.random() < 0.5,
+        hooked=chance.random() < 0.2,
+        ordered="hold" in kinds and chance.random() < 0.3,
+        rejects="hold" in kinds and chance.random() < 0.15,
+        limited=chance.random() < 0.2,
+        keeps=chance.choice(("", "", "5 minutes", "1 hour")),
+        alerts=chance.random() < 0.3,
     )
 
 

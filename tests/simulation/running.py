@@ -5,33 +5,39 @@ whose rows are compared with the live ones. What is released is checked against 
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from journal import LOCAL_PARTITION, JournalError, JournalOptions, LocalLog, LogReader
+from protocol.ages import Retention as Ages
+from protocol.alert_settings import Alerts
 from protocol.definition import Definition
-from protocol.events import AnyEvent, decode_events
+from protocol.events import AnyEvent, CallUnknown, ReplyDetached, decode_events
 from protocol.evolve import evolve
 from protocol.inputs import Continue, Input, Recover
 from protocol.invariants import Picture, broken
 from protocol.loading import Source, load_project
 from protocol.memory import MemoryState
 from protocol.state import HitRow, TransactionRow
-from runtime.blocking import on_the_spot
-from runtime.config import Settings
+from runtime.blocking import Blocking, on_the_spot
+from runtime.config import Quota, Settings
 from runtime.deploying import deploy
+from runtime.door.door import Door
 from runtime.engine import Engine
+from runtime.retention import Retention
 from runtime.scripts import Scripts
+from runtime.snapshots import beginning, restore, save_snapshot
 from runtime.store import StoredState, digest
 from runtime.ticket import Ticket
 from tests.journal.disk import FOLDER
-from tests.simulation.partner import Breach, Partner, SimulatedNetwork
-from tests.simulation.programs import SCRIPT, Program
+from tests.simulation.partner import ALERTS, Breach, Partner, SimulatedNetwork
+from tests.simulation.programs import LOOK, SCRIPT, TIDY, Program
 from tests.simulation.world import SimulatedAppender, SimulatedStore, World
 
 SEGMENT = JournalOptions(segment_bytes=64 * 1024)
@@ -48,16 +54,23 @@ def definitions_of(program: Program) -> dict[str, Definition]:
     return definitions
 
 
-def fold(log: LogReader, state: MemoryState) -> int:
-    """Fold everything that a journal has; returns the next sequence number. Sequence numbers must be dense."""
-    following = 0
-    for frame in log.read(LOCAL_PARTITION):
+def fold(log: LogReader) -> tuple[MemoryState, int]:
+    """Fold everything that a journal has, from its beginning or a snapshot; sequence numbers must be dense.
+
+    Returns:
+        The state, and the next sequence number.
+    """
+    state, last = beginning(log)
+    following = last + 1
+    for frame in log.read(LOCAL_PARTITION, last):
         for seq, event in enumerate(decode_events(frame.payload), frame.base_seq):
+            if seq <= last:
+                continue
             if seq != following:
                 raise Breach(f"7: after event {following - 1} comes {seq}")
             evolve(state, event, seq)
             following = seq + 1
-    return following
+    return state, following
 
 
 def worst(world: World) -> int:
@@ -93,8 +106,16 @@ class WatchedEngine(Engine):
         world.note("turn", first, packed)
         events = decode_events(packed)
         for seq, event in enumerate(events, first):
+            world.past.note(self.shadow, event)
             evolve(self.shadow, event, seq)
             world.saw(f"event {type(event).__name__}")
+            match event:
+                case ReplyDetached(reason=reason):
+                    world.saw(f"a caller was let go: {reason}")
+                case CallUnknown(waits=waits):
+                    world.saw(f"an unknown call {'waits for a person' if waits else 'is made again'}")
+                case _:
+                    pass
         self._check(events)
 
     def _check(self, events: Iterable[AnyEvent]) -> None:
@@ -138,6 +159,8 @@ class Process:
 
     def __init__(self, engine: WatchedEngine) -> None:
         self.engine = engine
+        self.door = Door(engine.settings, "token", "key")
+        self.door.open(engine)
         self._connections: list[trio.CancelScope] = []
 
     @contextmanager
@@ -168,29 +191,35 @@ async def process(world: World, program: Program, partner: Partner, struck: dict
     log = LocalLog.open(FOLDER, SEGMENT, storage=world.disk)
     world.saw(f"recovery: {log.recovery.reason}")
     ownership = log.own(LOCAL_PARTITION)
-    shadow = MemoryState()
-    following = fold(log, shadow)
-    store = open_store(world, following)
+    shadow, following = fold(log)
+    store = open_store(world, log, following)
+    settings = settings_of(program)
     engine = WatchedEngine(
-        log, SimulatedAppender(ownership, world), StoredState(store), SETTINGS, world.clock, ownership.epoch
+        log, SimulatedAppender(ownership, world), StoredState(store), settings, world.clock, ownership.epoch
     )
-    engine.outbound = SimulatedNetwork(world, partner, struck)
+    engine.outbound = SimulatedNetwork(world, partner, struck, limited=program.limited)
     engine.scripts = Scripts(PROJECT)
-    engine.scripts.load([SCRIPT])
+    engine.scripts.load([SCRIPT, LOOK, TIDY])
     engine.checkpoints.blocking = engine.scripts.blocking = on_the_spot
     engine.replay_tail()
     compare(store, shadow, "checkpoint and tail")
     engine.watch(world, shadow)
-    running = Process(engine)
+    running: Process | None = None
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             world.saw("event WriterStarted")
             await deploy(engine, definitions_of(program), world.entropy)
+            running = Process(engine)
+            retention = Retention(engine, log, settings.retention)
+            retention.blocking, retention.pause = _noting(world), lambda: None
+            if program.keeps:  # Else there is nothing to look for within a run.
+                nursery.start_soon(retention.run)
             nursery.start_soon(_spares, log)
             yield running
     finally:
-        running.end()
+        if running is not None:
+            running.end()
         if not world.down:
             try:
                 ownership.close()
@@ -199,12 +228,41 @@ async def process(world: World, program: Program, partner: Partner, struck: dict
                 world.saw("a close failed")
 
 
-def open_store(world: World, following: int) -> SimulatedStore:
+def _noting(world: World) -> Blocking:
+    """On the spot, and the world knows when that is a snapshot."""
+
+    async def noting(work: Callable[..., Any], /, *arguments: Any, **more: Any) -> Any:
+        world.saving = work is save_snapshot
+        try:
+            return await on_the_spot(work, *arguments, **more)
+        finally:
+            world.saving = False
+
+    return noting
+
+
+def settings_of(program: Program) -> Settings:
+    """The settings of a server that runs a program."""
+    keeps = program.keeps
+    return replace(
+        SETTINGS,
+        retention=Ages(completed=keeps, failed=keeps, bodies="2 minutes") if keeps else Ages(),
+        alerts=Alerts(url=ALERTS) if program.alerts else Alerts(),
+        quota=Quota(tasks_per_month=program.quota),
+    )
+
+
+def open_store(world: World, log: LogReader, following: int) -> SimulatedStore:
     """The store as the world kept it; it is never ahead of the journal, since it is written behind it."""
     store = SimulatedStore(world)
     if store.meta("applied") >= following:
         raise Breach(f"2: the store reaches event {store.meta('applied')}, and the journal ends before {following}")
     world.saw("store found" if world.images else "store built anew")
+    if store.meta("applied") + 1 < log.first_seq:
+        world.images.clear()
+        store = SimulatedStore(world)
+        restore(log, store)
+        world.saw("store begun with a snapshot")
     return store
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tests.simulation.life import Ordered, Plan, Sent, Told, simulate
 from tests.simulation.programs import BACK, TRIGGER, Program, Request, program
+from tests.simulation.strangers import DEEP, STRANGERS, Stranger
 
 
 def begins(number: int, at: float = 0.0, items: tuple[int, ...] = (), *, hurried: bool = False) -> Sent:
@@ -60,6 +61,47 @@ SCENARIOS: dict[str, Plan] = {
     ),
     "deploy while held": Plan(HELD, (begins(1), back(1, 9.0)), (Ordered(4, "deploy"),), newer(HELD)),
     "rotation": Plan(program("script"), tuple(begins(at, at * 1.0, tuple(range(1500))) for at in range(1, 10))),
+    "retention": Plan(
+        program("call", "hold", "call", keeps="5 minutes"),
+        (
+            *(begins(at, at * 1.0, tuple(range(1500))) for at in range(1, 9)),
+            back(1, 20.0),
+            back(2, 30.0),
+            back(3, 400.0),
+        ),
+    ),
+    "snapshot": Plan(
+        program("script", keeps="5 minutes"),
+        tuple(begins(at, at * 40.0, tuple(range(2500))) for at in range(1, 14)),
+    ),
+    "redrive": Plan(
+        program("call", ("refuse", 0), "call"),
+        (begins(1), begins(2, 1.0)),
+        (Ordered(60, "redrive"), Ordered(91, "redrive")),
+    ),
+    "redrive in vain": Plan(
+        program(("decide", 2), "hold", park_minutes=10), (begins(2), back(2, 1.0)), (Ordered(1200, "redrive"),)
+    ),
+    "run once": Plan(
+        program("call", ("delay", 5), collects=True),
+        (begins(1), begins(2, 4.0), begins(3, 5.0)),
+        (Ordered(2, "stop"), Ordered(3, "once"), Ordered(60, "start")),
+    ),
+    "hooks": Plan(
+        program("call", hooked=True),
+        (begins(1), begins(3), begins(5)),
+        strangers=(Stranger(400, body=b"{"), Stranger(422, body=b"{}")),
+    ),
+    "newer than": Plan(
+        program("hold", "call", ordered=True), (begins(1), back(1, 5.0, 2), back(1, 6.0, 1), back(1, 7.0, 3))
+    ),
+    "alerts": Plan(program("call", ("refuse", 0), alerts=True), (begins(1), begins(2, 2.0), begins(3, 2.1))),
+    "limits": Plan(program("call", "call", limited=True), tuple(begins(at, 0.01 * at) for at in range(1, 7))),
+    "patience": Plan(program(("call", 2), "call"), (begins(1), begins(2, 5.0))),
+    "no hold": Plan(program("hold", "call", rejects=True), (back(1, 0.0), begins(1, 3.0), back(1, 5.0, 2))),
+    "strangers": Plan(program("call", "respond"), (begins(1),), strangers=STRANGERS),
+    "quota": Plan(program("script", quota=3), (begins(1), begins(2, 1.0), begins(3, 2.0))),
+    "too deep": Plan(program("call"), (begins(1),), strangers=(DEEP,)),
     "a rival": Plan(program("call"), (begins(1), begins(2, 5.0)), (Ordered(3, "rival"),)),
 }
 

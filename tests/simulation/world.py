@@ -11,7 +11,8 @@ import hashlib
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +25,11 @@ from journal.frame import HEADER_BYTES
 from protocol.events import SCHEMA
 from protocol.state import Row
 from runtime.committer import Group, InlineAppender
-from runtime.store import Database, StoreFull
+from runtime.store import Database, Look, StoreFull
 from runtime.store.database import SCHEMA_VERSION
+from runtime.store.look import Entry
 from tests.journal.disk import SECTOR, Disk, PowerLossError
+from tests.simulation.past import Past
 
 NOON_NS = 1_767_268_800 * 1_000_000_000
 IMAGES_MAX = 6  # Checkpoints of the store that a power loss may go back to.
@@ -45,6 +48,8 @@ class World:
         crash_on: the same by the name of a port and the number of its call.
         faults: how often each fault was injected.
         sometimes: what happened at all, and how often.
+        past: what retention took away.
+        saving: a snapshot is being written.
     """
 
     def __init__(self, seed: int, *, crash_at: Sequence[int] = (), faulty: bool = False) -> None:
@@ -63,6 +68,8 @@ class World:
         self.trace = hashlib.blake2b(digest_size=16)
         self.disk = SimulatedDisk(self)
         self.images: list[bytes] = []
+        self.past = Past()
+        self.saving = False
         self.skew_ns = 0
 
     def clock(self) -> int:
@@ -106,6 +113,8 @@ class World:
         self.crash_at.discard(self.calls)
         self.death = self.chance.choice(("kill", "power", "power"))
         self.saw(f"crash at {name} by {self.death}")
+        if self.saving:
+            self.saw("crash amid a snapshot")
         return True
 
     def stop(self) -> None:
@@ -189,8 +198,21 @@ class SimulatedStore(Database):
         if self.world.fault("store full", 0.01):
             raise StoreFull("the store's disk is full")
         super().write(rows, filed, unfiled, applied, dropped)
+        self._keep()
+
+    def fill(self, contents: Iterable[Row | Entry], applied: int, check: Callable[[Look], None]) -> None:
+        self.world.port("store.write")
+        super().fill(contents, applied, check)
+        self._keep()
+
+    def _keep(self) -> None:
         self.world.images = [*self.world.images, self._writer.serialize()][-IMAGES_MAX:]
         self.world.port("store.written")
+
+    @contextmanager
+    def aside(self) -> Generator[Look]:
+        """Who looks does so on the spot, so nothing is written meanwhile."""
+        yield Look(self.path, self._writer)
 
 
 class SimulatedAppender(InlineAppender):
