@@ -8,7 +8,7 @@ CODE := protocol journal runtime tests bench examples
 
 SEEDS ?= 2000
 
-.PHONY: serve test check bench simulate fmt
+.PHONY: serve test check audit bench simulate fmt
 
 # Done again only when the dependencies may have changed.
 $(READY): pyproject.toml
@@ -30,6 +30,11 @@ check: $(READY)
 	$(BIN)/mypy examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest --cov --cov-report=term:skip-covered -q
+	$(BIN)/python -m tests.audit --note
+
+# Known vulnerabilities of what is installed. It needs the package index; `check` only notes what it hears, if anything.
+audit: $(READY)
+	$(BIN)/python -m tests.audit
 
 bench: $(READY)
 	$(BIN)/python -m bench

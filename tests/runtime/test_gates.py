@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -427,6 +428,10 @@ async def test_7_a_call_that_is_announced_counts_for_a_rate_when_it_leaves(virtu
         assert trio.current_time() - begun == pytest.approx(1.9)
 
 
+def _has_made(remote: Remote, calls: int) -> bool:
+    return len(remote.starts) == calls
+
+
 async def test_7_two_crashes_within_a_window_do_not_exceed_a_rate(tmp_path: Path, virtual_time: object) -> None:
     """Given two calls in flight at each of two crashes, then the attempts before the first count as well."""
     del virtual_time
@@ -435,7 +440,7 @@ async def test_7_two_crashes_within_a_window_do_not_exceed_a_rate(tmp_path: Path
         async with shop(tmp_path, remote, "5/minute", 2) as rig:
             for n in range(3 if made == 2 else 0):
                 await rig.hit("orders", "asked", {"n": n}).decided()
-            await until(lambda made=made: len(remote.starts) == made)
+            await until(partial(_has_made, remote, made))
     async with shop(tmp_path, remote, "5/minute", 2) as rig:
         await until(lambda: rig.engine.state.cycle("orders").completed == 3)
     assert remote.most_within(60) <= 5
