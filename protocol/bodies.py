@@ -6,8 +6,6 @@ nulls, integers of 64 bits and finite floats.
 
 import base64
 from collections.abc import Sequence
-from email.parser import BytesParser
-from email.policy import HTTP
 from math import isfinite
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,12 +15,13 @@ import msgspec
 import xmltodict
 
 from protocol.charsets import DEFAULT, NotInCharset, UnknownCharset, charset_of, decode
+from protocol.multipart import PARTS_MAX, MultipartError, read_parts
 
 MULTIPART = "multipart/form-data"
 XML_TYPES = ("application/xml", "text/xml")
 FORM = "application/x-www-form-urlencoded"
 NESTING_MAX = 64  # Levels; real payloads have fewer than 20, and each level costs stack wherever a value is walked.
-FORM_FIELDS_MAX = 1000  # As most servers allow; more is an attack on the dict behind it.
+FORM_FIELDS_MAX = PARTS_MAX
 UTF8_MARK = b"\xef\xbb\xbf"
 _INT_MAX = 2**63 - 1  # What CEL, msgpack readers and SQLite agree on.
 
@@ -127,24 +126,18 @@ def _read_form(body: bytes, charset: str) -> dict[str, Any]:
 
 def _read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
     """Fields by name, and files as objects of `filename`, `content_type` and `base64` (RFC 7578)."""
-    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
-    parts = list(message.iter_parts()) if message.is_multipart() else []
-    if not parts or message.defects or len(parts) > FORM_FIELDS_MAX:
-        raise BodyError(
-            f"the body is not a multipart form of 1 to {FORM_FIELDS_MAX} parts, each closed by its boundary"
-        )
+    try:
+        parts = read_parts(body, content_type)
+    except MultipartError as fault:
+        raise BodyError(str(fault)) from None
     pairs: list[tuple[str, Any]] = []
     for part in parts:
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if not isinstance(name, str) or not isinstance(content, bytes):
-            raise BodyError("a part of the multipart form has no name, or is itself in parts")
-        filename = part.get_filename()
-        if filename is None:
-            pairs.append((name, _text(content, _charset(str(part.get("content-type", ""))))))
+        if part.filename is None:
+            pairs.append((part.name, _text(part.content, _charset(part.charset_header))))
         else:
-            packed = base64.b64encode(content).decode()
-            pairs.append((name, {"filename": filename, "content_type": part.get_content_type(), "base64": packed}))
+            packed = base64.b64encode(part.content).decode()
+            file = {"filename": part.filename, "content_type": part.content_type, "base64": packed}
+            pairs.append((part.name, file))
     return collect_pairs(pairs)
 
 

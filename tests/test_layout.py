@@ -24,7 +24,8 @@ MAY_IMPORT = {
 PURE = {
     "abc", "base64", "binascii", "bisect", "collections", "collections.abc", "contextlib", "copy", "dataclasses",
     "datetime", "decimal", "difflib",
-    "email.parser", "email.policy", "email.utils", "enum", "fractions", "functools", "hashlib", "heapq", "hmac",
+    "email.message", "email.parser", "email.policy", "email.utils", "enum", "fractions", "functools", "hashlib",
+    "heapq", "hmac",
     "html", "http", "io", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "tomllib",
     "types", "typing", "unicodedata", "urllib.parse", "zlib",
     "xml.parsers.expat", "xmltodict",

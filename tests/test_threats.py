@@ -18,6 +18,7 @@ import msgspec
 import pytest
 import structlog
 
+from protocol.bodies import BodyError, read_body
 from protocol.events import CallIntended
 from protocol.expression import ExpressionError, compile_expression
 from protocol.inputs import CallAnswer, CallFailure
@@ -162,6 +163,39 @@ async def test_given_a_compressed_body_then_it_is_never_expanded(tmp_path: Path)
         assert refused.status_code in (400, 415)
         assert time.perf_counter() - began < 5
         assert rig.engine.state.cycle("tells").running == 0
+
+
+def _nested(levels: int) -> bytes:
+    opened = [
+        b'--b%d\r\nContent-Disposition: form-data; name="a"\r\nContent-Type: multipart/mixed; boundary=b%d\r\n\r\n'
+        % (level, level + 1)
+        for level in range(levels)
+    ]
+    closed = [b"\r\n--b%d--\r\n" % level for level in reversed(range(levels))]
+    return b"".join((*opened, b"--b%d\r\n\r\nx" % levels, *closed))
+
+
+FORMS = {
+    "parts within parts": _nested(5000),
+    "many parts": b'--b0\r\nContent-Disposition: form-data; name="a"\r\n\r\n' * 17_000 + b"\r\n--b0--\r\n",
+    "many parameters": b'--b0\r\nContent-Disposition: form-data; name="a"'
+    + b";x=y" * 250_000
+    + b"\r\n\r\nv\r\n--b0--\r\n",
+    "many heads": (b'--b0\r\nContent-Disposition: form-data; name="a"' + b";x=y" * 480 + b"\r\n\r\n\r\n") * 500,
+    "a folded head": b'--b0\r\nContent-Disposition: form-data; name="a"'
+    + b"\r\n ;x=y" * 100_000
+    + b"\r\n\r\nv\r\n--b0--",
+    "almost a delimiter": (b"\r\n--b0" + b"-" * 7) * 80_000,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_given_a_form_made_to_cost_more_than_it_is_long_then_it_is_refused_at_once(form: str) -> None:
+    """A second for a MiB holds up everybody; one took a minute, and another the stack."""
+    began = time.perf_counter()
+    with pytest.raises(BodyError):
+        read_body(FORMS[form], "multipart/form-data; boundary=b0")
+    assert time.perf_counter() - began < 5  # Far more than it takes on a busy machine.
 
 
 SPLITTING = ["a\r\nset-cookie: x=1", "a\nx: y", "a\rb", "a\0b"]
