@@ -102,7 +102,7 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
         own = {name: one for name, one in definition.connectors.items() if ("connectors", name) in place.lines}
         faults += _connectors(own, place)
         names = list(_names(draft))
-        view = View(draft, flow(definition), not names and not draft.broken, cycles, loaded.unread)
+        view = View(draft, flow(definition), not (names or draft.broken or draft.partial), cycles, loaded.unread)
         faults += names
         for age, rule in age_faults(definition.settings.retention):
             faults.append(place.fault(("settings", "retention", age), rule))
@@ -192,7 +192,7 @@ def _step(view: View, name: str) -> Found:
             if isinstance(said.status, int) and not 200 <= said.status <= 599:
                 yield place.fault((*at, "respond", "status"), "lies from 200 to 599", str(said.status))
         case DecideStep():
-            yield from _decide(step, names, place, at)
+            yield from _decide(step, names, place, at, view.draft.partial)
         case DelayStep():
             yield from _lengths({"delay": step.delay}, place, at)
         case SplitStep():
@@ -216,7 +216,7 @@ def _webhook(view: View, name: str, step: WebhookStep) -> Found:
         yield place.fault(at, "a mid-cycle webhook needs match, to tell whose request it is", "nothing")
     for location in step.match:
         yield from _location(step, location, place, (*at, "match", location))
-    if step.newer_than:
+    if step.newer_than and name not in view.draft.partial:
         yield from _newer(step, place, (*at, "newer_than"))
     lengths: dict[str, Any] = {"park": step.park, "hold_for": step.hold_for, "answer_within": step.answer_within}
     yield from _lengths(lengths, place, at)
@@ -277,7 +277,7 @@ def _call(view: View, name: str, step: CallStep) -> Found:
     yield from _connector(view, step.connector, (*at, step.method.lower()))
     yield from _own_fields(view, step.fields, step.connector, step.method.lower(), at)
     yield from _lengths({"timeout": step.timeout}, place, at)
-    if connector is not None and not step.url and not connector.base_url:
+    if connector is not None and not step.url and not connector.base_url and name not in view.draft.partial:
         yield place.fault(at, "needs a url, or a base_url on its connector", "neither")
     if step.url and step.path:
         yield place.fault((*at, "path"), "stands beside a url, which says it all", step.path)
@@ -318,13 +318,13 @@ def _link(view: View, url: str, method: str, body: Mapping[str, Any] | None, at:
             yield place.fault((*at, "body"), f"{cycle}/{webhook} requires {location}", "nothing")
 
 
-def _decide(step: DecideStep, names: set[str], place: Place, at: tuple[str, ...]) -> Found:
+def _decide(step: DecideStep, names: set[str], place: Place, at: tuple[str, ...], partial: frozenset[str]) -> Found:
     if step.cases and (step.then or step.else_):
         yield place.fault((*at, "cases"), "a switch has cases and default, not then and else")
     if step.cases and not isinstance(step.decide, str):
         yield place.fault((*at, "decide"), "a switch decides on one expression", "a condition")
         return
-    if step.default and not step.cases:
+    if step.default and not step.cases and at[1] not in partial:
         yield place.fault((*at, "default"), "belongs to cases", step.default)
     try:
         if step.cases and isinstance(step.decide, str):

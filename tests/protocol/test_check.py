@@ -163,7 +163,7 @@ def test_a_fault_hides_no_other_and_makes_none_up() -> None:
     told = [(fault.file.partition(".")[0], fault.line, fault.step, fault.nearest) for fault in found]
     assert told == [
         ("broken", 4, "", ""),
-        ("broken", 8, "t", ""),
+        ("broken", 8, "t", "text"),
         ("broken", 11, "book", "path"),
         ("broken", 13, "call", "remote"),
         ("broken", 14, "call", ""),
