@@ -121,7 +121,7 @@ def _read_form(body: bytes, charset: str) -> dict[str, Any]:
             encoding=behind_percent,
         )
     except ValueError as fault:
-        hint = "; JSON is sent with content-type: application/json" if body[:1] in (b"{", b"[") else ""
+        hint = "; JSON is sent with content-type: application/json" if body.lstrip()[:1] in (b"{", b"[") else ""
         raise BodyError(f"the body is not a form: {fault}{hint}") from None
     return collect_pairs(pairs)
 

@@ -44,6 +44,9 @@ _EMPTY = (
     "index out of bounds",
     "Invalid container type",
 )
+_OVERLOAD = re.compile(r"No matching overloads found : _(\S{1,2})_\((\w+), (\w+)\)")
+_NUMBERS = {"int64": "a whole number", "double": "a number"}
+_TYPES = {**_NUMBERS, "string": "text", "list": "a list", "map": "an object", "bool": "a truth", "null_type": "nothing"}
 _RESERVED = frozenset({"as", "break", "const", "continue", "else", "for", "function", "if", "import", "in", "let"}) | {
     "loop", "package", "namespace", "return", "var", "void", "while", "true", "false", "null"
 }  # fmt: skip
@@ -185,9 +188,21 @@ def compile_cel(text: str, names: Collection[str]) -> Expression:
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as fault:
             said = str(fault)  # A value that CEL can not take, such as an integer beyond 64 bits.
         kind = EmptySource if any(sign in said for sign in _EMPTY) else ExpressionError
-        raise kind(text, said)
+        raise kind(text, _in_words(said))
 
     return Expression(text, evaluate, mentioned, plain=False)
+
+
+def _in_words(said: str) -> str:
+    """What CEL says of an operator between two types, with the cure where types were mixed by mistake."""
+    found = _OVERLOAD.search(said)
+    if found is None:
+        return said
+    operator, *types = found.groups()
+    told = f"{operator} does not take {' and '.join(_TYPES.get(kind, kind) for kind in types)}"
+    if "string" in types and _NUMBERS.keys() & set(types):
+        return f"{told}; a decimal is text here: write double(…) around it"
+    return f"{told}: write double(…) around the whole one" if _NUMBERS.keys() == set(types) else told
 
 
 def _holds_nul(text: str, data: Scope) -> bool:

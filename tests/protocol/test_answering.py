@@ -91,14 +91,16 @@ def test_5_a_status_can_be_mapped(status: Any) -> None:
     ],
 )
 def test_5_2_a_respond_that_can_not_be_built_still_leaves_no_caller_waiting(respond: str, body: Any, kind: str) -> None:
-    """5.2: 500 names the step when the policy stops there, 204 when it is ignored and the pass completes."""
-    step = f"  r: {{respond: {{{respond}}}}}\n"
-    failing = begun(step, body, rules=STOP)
-    assert failing.incidents() == [kind]
-    status, problem = only_answer(failing)
-    assert (status, problem["step"], problem["status"]) == (500, "r", 500)
-    ignoring = begun(step, body)
-    assert (only_answer(ignoring), ignoring.incidents()) == ((204, None), [kind])
+    """5.2: 500 names the step, whatever the policy; ignored, the pass goes on, and its end is no success to be told."""
+    step = f"  r: {{respond: {{{respond}}}}}\n  after_: {{post: remote, path: /after}}\n"
+    failing, ignoring = begun(step, body, rules=STOP), begun(step, body)
+    for story in (failing, ignoring):
+        assert story.incidents() == [kind]
+        status, problem = only_answer(story)
+        assert (status, problem["step"], problem["status"]) == (500, "r", 500)
+    assert (failing.status(), ignoring.status()) == (["failed"], ["running"])
+    ignoring.answer()
+    assert (ignoring.status(), len(ignoring.replies())) == (["completed"], 1)
 
 
 def test_5_2_a_pass_that_completes_without_responding_answers_204() -> None:

@@ -119,3 +119,19 @@ def test_a_nul_character_that_has_no_stand_in_is_an_error(text: str, value: str)
     with pytest.raises(ExpressionError, match="NUL"):
         compiled.evaluate({"step": value})
     compiled.evaluate({"step": value.replace("\0", "")})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("step.price * step.count", "* does not take text and a whole number; a decimal is text here: write double(…)"),
+        ("step.price + 1.5", "+ does not take text and a number; a decimal is text here: write double(…)"),
+        ("step.count * 1.5", "* does not take a whole number and a number: write double(…) around the whole one"),
+        ("step.flag && step.count", "No matching overloads"),
+    ],
+)
+def test_3_what_can_not_be_calculated_is_told_with_its_cure(text: str, said: str) -> None:
+    """Section 3: CEL mixes no types; a decimal stays text so that nothing of it is lost, and that surprises."""
+    with pytest.raises(ExpressionError) as raised:
+        compile_expression(text, {"step"}).evaluate({"step": {"price": "4.2", "count": 3, "flag": True}})
+    assert said in str(raised.value)
