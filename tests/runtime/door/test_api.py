@@ -301,6 +301,23 @@ async def test_15_metrics_of_a_server_that_recovers_say_that_it_is_not_ready() -
     assert found == {"ready": 0, 'hits_total{cycle="",answer="503"}': 1}
 
 
+async def test_15_readiness_is_503_with_progress_until_the_journal_is_read(tmp_path: Path) -> None:
+    """Section 15: alive from the start; ready once requests are taken, and no more when the server stops."""
+    door = Door(Settings(), "token", "key")
+    client = make_app(door).test_client()
+    door.progress = 7
+    starting = await client.get("/readyz")
+    told = msgspec.json.decode(await starting.get_data(as_text=False))
+    assert (starting.status_code, told["progress"], starting.headers["retry-after"]) == (503, 7, "1")
+    assert (await client.get("/healthz")).status_code == 200
+    async with calling(tmp_path) as caller:
+        assert (await caller.ask("/readyz")).status_code == 200
+        caller.door.draining = True
+        assert (await caller.ask("/readyz")).status_code == 503
+        assert (await caller.ask("/webhook/any", "POST", {})).status_code == 503
+        assert (await caller.ask("/healthz")).status_code == 200
+
+
 async def test_15_nothing_below_api_is_told_without_the_token(tmp_path: Path) -> None:
     """Section 15: whatever the method, and for the description too."""
     async with calling(tmp_path) as caller:
