@@ -42,7 +42,7 @@ def damage(data: Path) -> None:
 # -- projects
 
 
-def test_given_a_project_when_checked_then_every_fault_of_every_file_is_listed(cli: Cli, tmp_path: Path) -> None:
+def test_1_a_project_is_its_cycle_files_connectors_and_settings(cli: Cli, tmp_path: Path) -> None:
     """File, line, step, rule, the value found and the nearest name; settings too; exit 1."""
     for name, text in PROJECT.items():
         (tmp_path / name).write_text(text)
@@ -78,7 +78,7 @@ def test_given_a_new_project_when_checked_then_it_has_no_faults(cli: Cli, tmp_pa
     assert (tmp_path / "shop" / "README.md").read_text() == "mine"
 
 
-def test_the_schema_is_json_schema(cli: Cli) -> None:
+def test_2_the_schema_is_json_schema(cli: Cli) -> None:
     """For editors."""
     assert cli("schema").json["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
