@@ -217,10 +217,13 @@ def test_5_4_a_caller_of_a_process_that_died_is_recorded_as_such() -> None:
 
 def test_5_4_a_delivery_that_comes_again_finds_the_stored_answer() -> None:
     """5.4: byte for byte, and nothing runs twice."""
-    story = Story(cycle("  t: {webhook: shop}\n  r: {respond: {body: '{{ transaction.id }}'}}\n"))
+    story = Story(cycle("  t: {webhook: shop}\n  r: {respond: {body: ' {{ transaction.id }} ü\n\n', body_as: text}}\n"))
     headers = {"idempotency-key": "k"}
     first = story.ask("t", {}, headers=headers)
     hit = story.only().hit
+    (built,) = [event for event in story.journal if isinstance(event, ReplyBuilt)]
+    assert first is not None
+    assert first.body == built.body == f" c-{story.only().id} ü\n".encode()
     assert story.hit("t", {}, headers=headers) == Duplicate(hit)
     assert story.state.hit(hit).reply == first
     assert sum(isinstance(event, ReplyBuilt) for event in story.journal) == 1

@@ -56,6 +56,8 @@ def test_3_a_string_that_is_one_merge_field_keeps_its_type() -> None:
         {"order"},
     ).render
     assert render(scope) == {"total": 42, "text": "T 42 true ", "all": ["x"]}
+    block = compile_template("\n  {{ order.lines }}\n", {"order"}).render(scope)
+    assert block == [1, 2], "spaces around it are how YAML writes a block of text"
 
 
 def test_3_a_name_out_of_scope_is_refused_with_the_nearest_one() -> None:

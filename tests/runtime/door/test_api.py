@@ -157,6 +157,16 @@ async def test_15_a_status_tells_its_caller_exactly_what_the_contract_says(tmp_p
         }
 
 
+async def test_15_a_status_url_is_good_for_its_own_hit_alone(tmp_path: Path) -> None:
+    """Section 15: the capability is signed, per hit: another signature, none, or that of another hit is a 404."""
+    async with calling(tmp_path) as caller:
+        hit = (await caller.json("/api/parked"))["parked"][0]["hit"]
+        own = caller.door.sign(hit)
+        assert (await caller.ask(f"/status/{hit}.{own}", authorization="")).status_code == 200
+        for wrong in (own[:-1] + ("0" if own[-1] != "0" else "1"), "", own[:-1], caller.door.sign(hit + 1)):
+            assert (await caller.ask(f"/status/{hit}.{wrong}")).status_code == 404
+
+
 async def test_15_failed_transactions_are_found_by_the_value_they_had_reached(tmp_path: Path) -> None:
     """Section 15: given one that failed after its hold, when its job is looked for, then it is found."""
     async with calling(tmp_path) as caller:
