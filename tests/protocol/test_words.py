@@ -6,7 +6,8 @@ import pytest
 from protocol.check import check_project
 from protocol.events import IncidentRaised, PassStarted
 from protocol.inputs import Parked
-from protocol.loading import Source
+from protocol.loading import Source, load_project
+from protocol.program import CallPlan, compile_program
 from protocol.state import Reply
 from tests.protocol.story import NOON, SECOND, Story, begun, cycle
 from tests.protocol.test_check import HEAD, TRIGGER, faults
@@ -252,3 +253,22 @@ def test_8_a_link_to_what_is_not_there_or_lacks_what_it_requires_is_a_fault(call
     text = HEAD + TRIGGER + f"  g: {{post: shop, {call}}}\n"
     _, found = check_project([Source("c.cycle.yaml", text), Source("d.cycle.yaml", LINKED)])
     assert [said in str(fault) for fault in found] == ([True] if said else [])
+
+
+def test_5_1_a_caller_waits_for_30_seconds_unless_the_step_says_otherwise() -> None:
+    """5.1: the deadline counts from the request on."""
+    for said, seconds in (("", 30), ("answer_within: 2 minutes", 120)):
+        steps = f"  t: {{webhook: shop, {said}}}\n  c: {{post: remote, path: /x}}\n  r: {{respond: {{}}}}\n"
+        story = Story(cycle(steps))
+        story.later(5)
+        assert story.ask("t", {}) is None
+        assert story.state.hit(story.only().hit).answer_by == story.at + seconds * SECOND
+
+
+def test_7_a_call_has_30_seconds_and_a_connector_20_calls_at_once_unless_said() -> None:
+    """Section 7: a connector may say otherwise, and of the timeout a step."""
+    steps = TRIGGER + "  g: {get: remote, path: /x}\n  h: {get: remote, path: /x, timeout: 5 seconds}\n"
+    definitions, _ = load_project([Source("c.cycle.yaml", HEAD + steps)])
+    assert definitions["c"].connectors["remote"].concurrency == 20
+    plans = compile_program(definitions["c"], "hash").plans
+    assert [plan.timeout // SECOND for plan in plans.values() if isinstance(plan, CallPlan)] == [30, 5]
