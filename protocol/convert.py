@@ -13,9 +13,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.conditions import CONDITIONS
-from protocol.definition import Condition, FieldSpec
+from protocol.definition import Condition, Connector, FieldSpec, StepBase
 from protocol.fields import show
 
+_ELSEWHERE: list[tuple[type[Struct], str, str]] = [
+    (Connector, "auth", 'headers: {authorization: "Bearer {{ env.TOKEN }}"}'),
+    (StepBase, "retry", "on_error: {retry: [1 second, …]}"),
+    (StepBase, "retries", "on_error: {retry: [1 second, …]}"),
+    (StepBase, "when", "a step of its own before this one: decide: …"),
+    (StepBase, "if", "a step of its own before this one: decide: …"),
+]  # Words of other tools, and ours for the same.
 _WORDS = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -57,6 +64,9 @@ def convert_struct(data: Any, kind: type[Any], path: tuple[str, ...]) -> tuple[A
 def _unknown_key(key: str, kind: type[Any], known: list[str], path: tuple[str, ...]) -> ShapeFault:
     if kind is Condition and key in CONDITIONS:
         return ShapeFault((*path, key), f"is written as is: {key}, right: …", key)
+    for section, word, written in _ELSEWHERE:
+        if issubclass(kind, section) and key == word:
+            return ShapeFault((*path, key), f"is written as {written}", key)
     near = get_close_matches(key, known, 1)
     return ShapeFault((*path, key), "is no key here", key, near[0] if near else "")
 

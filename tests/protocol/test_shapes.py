@@ -42,6 +42,8 @@ from tests.protocol.test_check import HEAD, TRIGGER, faults
             "methods must be a list of GET, POST, PUT, PATCH, DELETE",
         ),
         ("  d: {decide: {left: t.id, equals: 4}}\n", "decide.equals is written as is: equals, right: …"),
+        ("  g: {get: remote, path: /x, retries: 3}\n", "retries is written as on_error: {retry: [1 second, …]}"),
+        ("  g: {get: remote, path: /x, if: t.id}\n", "if is written as a step of its own before this one: decide: …"),
     ],
 )
 def test_2_a_value_of_another_shape_is_told_what_may_stand_there(steps: str, said: str) -> None:
@@ -73,6 +75,13 @@ def test_2_a_fault_of_shape_hides_no_other_of_the_settings_or_a_connector() -> N
         str(fault) for fault in check_project([Source("c.cycle.yaml", text + TRIGGER + "  g: {get: remote}\n")])[1]
     ]
     assert len(found) == 4, found
+
+
+def test_2_a_word_of_other_tools_is_told_what_is_ours() -> None:
+    """Section 2: what a connector calls a header, others call auth; the nearest key by letters would mislead."""
+    text = HEAD.replace("base_url: 'http://x'", "base_url: 'http://x', auth: {bearer: env.TOKEN}")
+    (fault,) = check_project([Source("c.cycle.yaml", text + TRIGGER + "  g: {get: remote, path: /x}\n")])[1]
+    assert 'auth is written as headers: {authorization: "Bearer {{ env.TOKEN }}"}, found auth' in str(fault)
 
 
 @pytest.mark.parametrize("steps", ["  - t: {webhook: shop}\n", "  t: {webhook: shop, methods: GET}\n", "  t: 5\n"])
