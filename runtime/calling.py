@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import trio
 
-from protocol.chain import CHAIN_HEADER, TRACE_HEADER, Chain, chain_header, traceparent
+from protocol.chain import CHAIN_HEADER, TRACE_HEADER, Chain, chain_header, chain_of, traceparent
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, CallLeaves, ScriptResult
@@ -64,7 +64,7 @@ class Calling:
             row = engine.state.transaction(call.transaction)
             plan = engine.state.program(row.definition_hash).plans[call.step]
             safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
-            chain = Chain(row.chain, signed=True, sampled=row.sampled)
+            chain = Chain(chain_of(row), signed=True, sampled=row.sampled)
             marks = chain_headers(chain, row.depth + 1, call.idempotency_key, engine.chain_key)
             marked = with_headers(call, marks)
             outcome = await engine.outbound.perform(marked, connector, safe_to_repeat=safe)
