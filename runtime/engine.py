@@ -140,9 +140,9 @@ class Engine:
             raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
         return self.order(hit)
 
-    def order(self, given: Input) -> Ticket:
-        """Put an input whose outcome someone waits for."""
-        ticket = Ticket()
+    def order(self, given: Input, then: Callable[[Outcome], None] | None = None) -> Ticket:
+        """Put an input whose outcome someone waits for, or which is told to `then`."""
+        ticket = Ticket(then)
         self.post(given, ticket)
         return ticket
 
