@@ -267,7 +267,7 @@ def soak(minutes: float = 10) -> None:
         _end(process)
 
 
-def pictures_of_holds(counts: tuple[int, ...] = (0, 10_000, 100_000, 300_000, 1_000_000)) -> list[tuple[int, float]]:
+def memory_of_holds(counts: tuple[int, ...] = (0, 10_000, 100_000, 300_000, 1_000_000)) -> list[tuple[int, float]]:
     """Resident memory by number of held transactions."""
     found: list[tuple[int, float]] = []
     for count in counts:
