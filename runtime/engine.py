@@ -301,7 +301,7 @@ class Engine:
             case Report(incident=incident):
                 self.counters.incidents[incident.cycle, incident.level] += 1
                 name = transaction_name(incident.cycle, incident.transaction) if incident.transaction else ""
-                log.warning(
+                getattr(log, incident.level)(
                     "incident",
                     cycle=incident.cycle,
                     transaction=name,

@@ -99,7 +99,7 @@ async def test_3_secrets_are_put_on_when_the_request_leaves(monkeypatch: pytest.
     assert [request.header("authorization") for request in remote.requests] == ["Bearer first", "Bearer second"]
 
 
-async def test_credentials_in_the_base_url_become_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_7_credentials_in_the_base_url_become_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
     """As curl and browsers do."""
     async with serving(OK) as remote, outbound() as out:
         monkeypatch.setenv("SHOP_WORD", "pass")
