@@ -11,8 +11,9 @@ import pytest
 import trio.testing
 from quart_trio import QuartTrio
 
+from protocol.ages import Ages
 from protocol.events import CallIntended
-from protocol.inputs import CallAnswer, CallFailure
+from protocol.inputs import Accepted, CallAnswer, CallFailure, Ignored, Retain
 from runtime.config import Settings
 from runtime.door import Door, make_app, shapes
 from runtime.door.openapi import OPERATIONS, QUERIES, document
@@ -155,6 +156,44 @@ async def test_15_a_status_tells_its_caller_exactly_what_the_contract_says(tmp_p
             "cycle": "jobs",
             "status": "parked",
         }
+
+
+NEWS = """
+cycle: news
+connectors: {shop: {}}
+steps:
+  asked: {webhook: shop}
+  back: {webhook: shop, fields: {id: text, at: integer}, match: {id: asked.id}, newer_than: at, park: 1 minute}
+"""
+
+
+async def test_15_every_status_has_the_shape_that_is_described(tmp_path: Path, autojump_clock: object) -> None:
+    """Section 15: also of a request that was ignored or expired, and of one whose transaction is removed."""
+    del autojump_clock
+    async with running(tmp_path, NEWS, QUOTES) as rig:
+        caller = Caller(rig)
+        told: dict[str, int] = {}
+        await rig.hit("news", "asked", {"id": "a"}).decided()
+        for number in (9, 7):
+            ignored = (await rig.hit("news", "back", {"id": "a", "at": number}).decided()).verdict
+        assert isinstance(ignored, Ignored)
+        told["ignored"] = ignored.hit
+        await rig.hit("news", "back", {"id": "b"}).decided()
+        told["expired"] = (await caller.json("/api/parked"))["parked"][0]["hit"]
+        await trio.sleep(61)
+        quoted = rig.hit("quotes", "asked", {"n": 7}, **{"idempotency-key": "k"})
+        outcome = (await quoted.decided()).verdict
+        assert isinstance(outcome, Accepted)
+        told["completed"] = outcome.hit
+        await caller.settled()
+        for status, hit in told.items():
+            found = await caller.json(f"/status/{hit}.{caller.door.sign(hit)}")
+            assert msgspec.convert(found, shapes.Status).status == status
+        ages = Ages(1, 1, 0, 0)
+        await rig.engine.order(Retain("quotes", rig.engine.clock() + 10**9, ages, (outcome.transaction,))).decided()
+        found = await caller.json(f"/status/{outcome.hit}.{caller.door.sign(outcome.hit)}")
+        assert msgspec.convert(found, shapes.Status).status == "removed"
+        assert found["answer"]["status"] == 201
 
 
 async def test_15_a_status_url_is_good_for_its_own_hit_alone(tmp_path: Path) -> None:
