@@ -1,9 +1,9 @@
 """Expressions: CEL, with a fast way for plain paths, and templates of values that hold them.
 
-A plain path (`order_placed.order.id`, `lines[0].sku`) is walked in Python in well under a microsecond; CEL takes 8 to
+A plain path (`order_placed.order.id`, `lines[0].sku`) is walked in Python in well under a microsecond; CEL takes 5 to
 19 and gives the same result, which a property test holds for every value that a transaction can hold: JSON, with
-integers of 64 bits. Everything else is CEL (cel.dev), evaluated by its reference implementation, with its extensions
-for strings, mathematics and base64.
+integers of 64 bits. Comparisons and sums have a fast way of their own (`protocol.quick`). Everything else is CEL
+(cel.dev), evaluated by its reference implementation, with its extensions for strings, mathematics and base64.
 
 CEL's binding ends a text at a NUL character, so a sender could make a longer text equal "admin". U+0001 stands in for
 NUL on the way through CEL: where it is used for nothing else, size, order and equality of texts stay what they are.
@@ -25,6 +25,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_encoders, ext_math, ext_strings
 
 from protocol.canonical import text_of
+from protocol.quick import Quick, Unsure, compile_quick
 
 TEXT_MAX = 4096  # Characters of one expression; CEL's parser is recursive.
 SHOWN_MAX = 120  # Characters of an expression shown with its fault.
@@ -108,7 +109,19 @@ def compile_expression(text: str, names: Collection[str]) -> Expression:
             if root not in names:
                 raise _unknown(text, root, names)
             return Expression(text, _walker(text, parts), frozenset({root}), plain=True)
-    return compile_cel(text, names)
+    exact = compile_cel(text, names)
+    quick = compile_quick(text)
+    return exact if quick is None else Expression(text, _either(quick, exact), exact.references, plain=False)
+
+
+def _either(quick: Quick, exact: Expression) -> Callable[[Scope], Any]:
+    def evaluate(scope: Scope) -> Any:
+        try:
+            return quick(scope)
+        except Unsure:
+            return exact.evaluate(scope)
+
+    return evaluate
 
 
 def is_path(text: str) -> bool:
