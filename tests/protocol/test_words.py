@@ -226,6 +226,20 @@ def test_4_1_what_is_collected_is_kept_for_a_day() -> None:
     assert story.calls() == []
 
 
+def test_11_what_a_stop_keeps_waits_for_a_day() -> None:
+    """Section 11: a hit that waited behind the pass that was cut; after 24 hours it expires, with an incident."""
+    for hours, kinds in ((23, []), (24, ["hit_expired"])):
+        story = begun(HOLDING, {"id": 1})
+        story.hit("w", {"id": 1, "n": 2})
+        story.hit("w", {"id": 1, "n": 3})
+        story.stop()
+        story.later(hours * 3600)
+        assert story.incidents() == kinds
+        story.start()
+        kept = [hit.status for hit in story.state.hits.values() if hit.step == "w"][-1]
+        assert kept == ("parked" if not kinds else "expired"), "its transaction was stopped, so it waits for another"
+
+
 LINKED = """cycle: target
 connectors: {shop: {}}
 steps:
