@@ -61,3 +61,10 @@ def test_12_a_script_is_a_task_whether_or_not_it_works() -> None:
     story.hit("asked", {"n": 2})
     story.no_answer(transaction=max(story.state.transactions))
     assert [row.tasks for row in story.state.usages.values() if row.step == "work"] == [2]
+
+
+def test_9_a_script_has_60_seconds() -> None:
+    """Section 9: longer work belongs behind a call of its own."""
+    story = Story(CYCLE % "ignore")
+    story.hit("asked", {"n": 1})
+    assert [call.request.timeout for call in story.calls()] == [60 * 10**9]

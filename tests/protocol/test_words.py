@@ -279,6 +279,14 @@ def test_5_1_a_caller_waits_for_30_seconds_unless_the_step_says_otherwise() -> N
         assert story.state.hit(story.only().hit).answer_by == story.at + seconds * SECOND
 
 
+@pytest.mark.parametrize(("wait", "seconds"), [("wait=2", 2), ("wait=30", 30), ("wait=31", 30), ("wait=x", 30)])
+def test_5_1_prefer_wait_shortens_the_wait_and_never_lengthens_it(wait: str, seconds: int) -> None:
+    """5.1: the step's bound is its author's word."""
+    story = Story(cycle("  t: {webhook: shop}\n  c: {post: remote, path: /x}\n  r: {respond: {}}\n"))
+    assert story.ask("t", {}, headers={"prefer": wait}) is None
+    assert story.state.hit(story.only().hit).answer_by == story.at + seconds * SECOND
+
+
 def test_7_a_call_has_30_seconds_and_a_connector_20_calls_at_once_unless_said() -> None:
     """Section 7: a connector may say otherwise, and of the timeout a step."""
     steps = TRIGGER + "  g: {get: remote, path: /x}\n  h: {get: remote, path: /x, timeout: 5 seconds}\n"

@@ -368,9 +368,12 @@ async def test_15_readiness_is_503_with_progress_until_the_journal_is_read(tmp_p
 
 
 async def test_15_nothing_below_api_is_told_without_the_token(tmp_path: Path) -> None:
-    """Section 15: whatever the method, and for the description too."""
+    """Section 15: whatever the method, and for the description too; nor with another one, or by another scheme."""
     async with calling(tmp_path) as caller:
         client = caller.app.test_client()
+        for wrong in ("Bearer toke", "Bearer tokens", "Bearer ", "Bearer", "Basic token", "token", ""):
+            assert (await caller.ask("/api/cycles", authorization=wrong)).status_code == 401, wrong
+        assert (await caller.ask("/api/cycles", authorization="bearer token")).status_code == 200
         for operation in OPERATIONS:
             if operation.path.startswith("/api"):
                 path = operation.path.replace("{name}", "jobs").replace("{hit}", "1")
