@@ -67,6 +67,15 @@ def test_2_a_fault_of_shape_hides_no_other_of_its_step() -> None:
     assert len(faults(TRIGGER + ordered)) == 1
 
 
+def test_2_each_fault_of_a_body_is_told_at_its_own_line() -> None:
+    """Section 2: a body of forty fields has forty places for a mistake."""
+    body = "      a: '{{ u.id }}'\n      b: {c: ['{{ t.id }}', '{{ v.id }}']}\n      d: '{{ size( }}'\n"
+    step = f"  g:\n    post: remote\n    path: /x\n    body:\n{body}"
+    found = check_project([Source("c.cycle.yaml", HEAD + TRIGGER + step)])[1]
+    assert [fault.line for fault in found] == [9, 10, 11]
+    assert [fault.rule.split()[0] for fault in found] == ["body.a", "body.b.c.1", "body.d"]
+
+
 def test_2_a_fault_of_shape_hides_no_other_of_the_settings_or_a_connector() -> None:
     """Section 2: wherever it stands; and a base URL that was not read is not missed by the steps."""
     head = HEAD.replace("{base_url: 'http://x'}", "{base_url: 5, timeout: 5 parsecs}")

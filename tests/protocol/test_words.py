@@ -146,6 +146,14 @@ def test_3_env_is_for_connectors_alone(step: str) -> None:
     assert any("env is only for connectors" in fault for fault in found), found
 
 
+@pytest.mark.parametrize(
+    "call", ["url: 'https://env.example/x'", "path: /env.json", "path: /x, body: {a: see env.HOME}"]
+)
+def test_3_text_that_mentions_env_is_text(call: str) -> None:
+    """Section 3: it is a name only where an expression stands."""
+    assert faults(TRIGGER + f"  s: {{post: remote, {call}}}\n") == []
+
+
 def test_3_fields_of_a_connector_are_inherited_by_every_step_of_its_method() -> None:
     """Section 3: a step may add its own, and its own win; other methods do not inherit them."""
     connectors = (
