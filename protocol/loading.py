@@ -38,9 +38,7 @@ VALUES_MAX = 100_000  # Values of one file, aliases counted as often as they are
 CONNECTOR_FILES = ("connectors.yaml", "connectors.yml")
 
 _AT_LINE = re.compile(r"\bline (\d+)")
-UNREAD = Connector(
-    base_url="https://unread.invalid"
-)  # In place of one with faults, which are told once, where it stands.
+UNREAD_URL = "https://unread.invalid"  # In place of one with a fault, which is told once, where it stands.
 
 
 class Source(Struct, frozen=True):
@@ -89,6 +87,7 @@ class Draft(Struct, frozen=True):
     definition: Definition
     place: Place
     broken: frozenset[str]  # Steps that could not be read: they are there, and nothing is known of them.
+    partial: frozenset[str]  # Steps of which some keys could not be read, and are left out.
 
 
 class Loaded(Struct, frozen=True):
@@ -131,10 +130,10 @@ def load(sources: Sequence[Source]) -> Loaded:
     definitions: dict[str, Definition] = {}
     drafts: dict[str, Draft] = {}
     for data, place in files:
-        definition, broken, found = _definition(data, shared[0] if shared else {})
+        definition, broken, partial, found = _definition(data, shared[0] if shared else {})
         faults += [place.fault(one.path, one.rule, one.found, one.nearest) for one in found]
         first = next((one for one in drafts.values() if one.definition.cycle == definition.cycle), None)
-        drafts[place.file] = Draft(definition, place, broken)
+        drafts[place.file] = Draft(definition, place, broken, partial)
         if first is not None:
             rule = f"is the name of the cycle in {first.place.file} too"
             faults.append(place.fault(("cycle",), rule, definition.cycle))
@@ -161,14 +160,16 @@ def version_name(packed: bytes) -> str:
 
 def decode_definition(packed: bytes) -> Definition:
     """Read canonical JSON; raises `ValueError` when it is none of ours."""
-    definition, _, faults = _definition(msgspec.json.decode(packed), {})
+    definition, _, _, faults = _definition(msgspec.json.decode(packed), {})
     if faults:
         raise ValueError(f"a journaled definition has faults: {faults[0].rule} at {faults[0].path}")
     return definition
 
 
-def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition, frozenset[str], list[ShapeFault]]:
-    """A definition of what could be read, the steps that could not, and every fault of shape."""
+def _definition(
+    data: Any, shared: Mapping[str, Connector]
+) -> tuple[Definition, frozenset[str], frozenset[str], list[ShapeFault]]:
+    """A definition of what could be read, the steps that could not, or in part only, and every fault of shape."""
     head = {key: value for key, value in data.items() if key not in ("steps", "connectors", "settings")}
     definition, faults = convert_struct(head, Definition, ())
     connectors, more = _connectors(data.get("connectors") or {}, ("connectors",))
@@ -181,11 +182,13 @@ def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition,
         steps_data = {}
     connectors = {**shared, **connectors}
     steps: dict[str, Step] = {}
+    partial: set[str] = set()
     for name, step_data in steps_data.items():
         step, more = _step(str(name), step_data)
         faults += more
         if step is not None:
             steps[str(name)] = _inherit(step, connectors)
+            partial |= {str(name)} if more else set()
     return (
         msgspec.structs.replace(
             definition or Definition(cycle=str(data.get("cycle", ""))),
@@ -194,6 +197,7 @@ def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition,
             steps=steps,
         ),
         frozenset(str(name) for name in steps_data if str(name) not in steps),
+        frozenset(partial),
         faults,
     )
 
@@ -206,7 +210,9 @@ def _connectors(data: Any, path: tuple[str, ...]) -> tuple[dict[str, Connector],
     for name, said in data.items():
         connector, more = convert_struct(said or {}, Connector, (*path, str(name)))
         faults += more
-        found[str(name)] = connector or UNREAD
+        if connector is None or (more and not connector.base_url):
+            connector = msgspec.structs.replace(connector or Connector(), base_url=UNREAD_URL)
+        found[str(name)] = connector
     return found, faults
 
 
@@ -281,6 +287,10 @@ def _plain(value: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int],
         raise ValueError(f"a file has at most {VALUES_MAX} values in {NESTING_MAX} levels")
     if isinstance(value, CommentedMap | dict):
         for key in value:
+            if isinstance(key, Mapping | tuple):  # `{{ x }}` is a map whose key is a map.
+                line = int(value.lc.line) + 1 if isinstance(value, CommentedMap) else 1
+                said = "has a key that is no text; a merge field stands in quotes"
+                raise ValueError(f"line {line} {said}")  # noqa: TRY004 - The file's fault, no caller's.
             if isinstance(value, CommentedMap):
                 lines[*path, str(key)] = int(value.lc.key(key)[0]) + 1
         return {str(key): _plain(item, (*path, str(key)), lines, count) for key, item in value.items()}

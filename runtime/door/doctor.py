@@ -13,6 +13,7 @@ from protocol.answers import json_reply, problem
 from protocol.definition import Definition
 from protocol.remotes import remote_of
 from protocol.state import TransactionRow
+from runtime.calling import connector_of
 from runtime.clock import wall_clock
 from runtime.doctor import Check, Looked, Report, explain
 from runtime.doctor.advice import cycles_checks, settings_check
@@ -88,7 +89,7 @@ def _gate(engine: Engine, row: TransactionRow) -> str:
     """What is known of the way to the remote of an open call."""
     if row.call is None or row.call.link is not None:
         return ""
-    connector = engine.connections(row.cycle, row.call.request.connector)
+    connector = connector_of(engine.state, row.cycle, row.call.request.connector, row.definition_hash)
     gate = engine.calling.gates.gate(row.cycle, remote_of(row.call.request), connector)
     if not gate.waiting:
         return ""

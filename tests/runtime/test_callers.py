@@ -115,3 +115,17 @@ async def test_4_1_a_full_mailbox_answers_503_with_retry_after(tmp_path: Path) -
         waiting = await deliver(rig.engine, ask(3))
         assert isinstance(waiting, Waiting)
         assert (await waiting.answer()).reply.status == 200
+
+
+async def test_4_1_retry_after_comes_from_the_measured_rate(tmp_path: Path, autojump_clock: object) -> None:
+    """4.1: given one turn a second at most, when twenty requests wait, then it takes as many seconds."""
+    del autojump_clock
+    async with running(tmp_path, QUOTES, mailbox_items_max=20) as rig:
+        for _ in range(2):
+            await trio.sleep(30)
+            assert isinstance(await deliver(rig.engine, ask(1)), Waiting)
+        for _ in range(20):
+            rig.engine.accept(ask(1))
+        refused = await deliver(rig.engine, ask(2))
+        assert isinstance(refused, Answer)
+        assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "20")
