@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import httpx
@@ -104,3 +104,12 @@ def assert_kept(server: Server, *all_sent: Sent) -> None:
         lost = set(sent.accepted.values()) - done
         assert not lost, f"answered 202, and lost or failed: {sorted(lost)[:5]}"
         assert len(set(sent.accepted.values())) == len(sent.accepted), "two jobs share a transaction"
+
+
+def until(server: Server, reached: Callable[[], bool]) -> None:
+    """Wait for what a process does, which has no clock of ours."""
+    for _ in range(1000):
+        if reached():
+            return
+        server.pause()
+    raise AssertionError(f"it never came: {server.log.read_text()[-2000:]}")

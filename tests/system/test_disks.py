@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.disks import BreakableDisk, breakable_disk, memory_disk
 from tests.system.harness import NO_TLS, Server
-from tests.system.load import WORK, assert_kept, load
+from tests.system.load import WORK, assert_kept, load, until
 from tests.system.partner import Partner
 
 SETTINGS = 'data = "%s"\nsegment_bytes = 33554432\n'
@@ -95,15 +95,6 @@ def until_refused(server: Server) -> tuple[list[str], httpx.Response]:
             return accepted, answer
         accepted.append(answer.json()["transaction"])
     raise AssertionError("the disk never filled")
-
-
-def until(server: Server, reached: Callable[[], bool]) -> None:
-    """Wait for what a process does, which has no clock of ours."""
-    for _ in range(1000):
-        if reached():
-            return
-        server.pause()
-    raise AssertionError(f"it never came: {server.log.read_text()[-2000:]}")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.system.harness import Server
-from tests.system.load import WORK, Sent, assert_kept, load
+from tests.system.load import WORK, assert_kept, load, until
 from tests.system.partner import Partner
 
 FROZEN_S = 2.0
@@ -32,15 +32,6 @@ steps:
 """
 
 
-def until(server: Server, sent: Sent, count: int) -> None:
-    """Wait until so many jobs were answered 202."""
-    for _ in range(1500):
-        if len(sent.accepted) >= count:
-            return
-        server.pause()
-    raise AssertionError(f"no load: {sent}")
-
-
 @pytest.mark.parametrize("wait", ["at once", "under way"])
 def test_11_a_server_told_to_stop_under_load_keeps_what_it_answered(tmp_path: Path, wait: str) -> None:
     """Section 11: given load, when SIGTERM comes, then each request was 202 and has run, or 503, or cut off.
@@ -51,7 +42,7 @@ def test_11_a_server_told_to_stop_under_load_keeps_what_it_answered(tmp_path: Pa
         (tmp_path / "jobs.cycle.yaml").write_text(WORK % partner.url)
         with Server(tmp_path) as server:
             with load(server) as sent:
-                until(server, sent, 1 if wait == "at once" else 60)
+                until(server, lambda: len(sent.accepted) >= (1 if wait == "at once" else 60))
                 assert server.terminate() == 0
                 time.sleep(0.1)  # The clients meet the closed door; it is a real one, and has no clock of ours.
             assert set(sent.answers) <= {202, 503, 0}, sent.answers
@@ -71,7 +62,7 @@ def test_a_server_that_stood_still_goes_on_where_it_was(tmp_path: Path) -> None:
             (tmp_path / f"{name}.cycle.yaml").write_text(text % partner.url)
         server = Server(tmp_path)
         with server, load(server) as sent:
-            until(server, sent, 20)
+            until(server, lambda: len(sent.accepted) >= 20)
             for n in range(5):
                 assert server.hit("later-asked", {"n": n}).status_code == 202
             answers: list[httpx.Response] = []
@@ -84,7 +75,7 @@ def test_a_server_that_stood_still_goes_on_where_it_was(tmp_path: Path) -> None:
                     time.sleep(FROZEN_S)  # A process that stands still has no clock of ours.
                 caller.join(10)
             assert [one.status_code for one in answers] == [504]
-            until(server, sent, before + 20)
+            until(server, lambda: len(sent.accepted) >= before + 20)
             assert server.settled("later")["completed"] == 5
             assert set(sent.answers) == {202}, sent.answers
             assert server.terminate() == 0
