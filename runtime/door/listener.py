@@ -71,7 +71,7 @@ class Listener:
         self._connections_max = max(1, min(settings.connections_max, file_limit() - free))
         self._refusals_max = free // 2  # Connections at once that are told 503; past it they are only closed.
         if self._connections_max < settings.connections_max:
-            log.warning(
+            log.info(
                 "fewer connections than connections_max: raise the limit of open files",
                 connections=self._connections_max,
                 connections_max=settings.connections_max,
