@@ -9,7 +9,7 @@ CODE := protocol journal runtime tests bench examples
 SEEDS ?= 2000
 FAULTS ?= 30
 FUZZED := tests/protocol/test_hostile_files.py tests/protocol/test_cost.py tests/runtime/test_hostile_settings.py \
-	tests/system/test_described_api.py
+	tests/journal/test_hostile_bytes.py tests/runtime/door/test_hostile_requests.py tests/system/test_described_api.py
 
 .PHONY: serve test check bench simulate faults fmt
 
