@@ -115,8 +115,8 @@ class Engine:
         self.watchers = Watchers()
         self.counters = Counters()
         self._drained = 0
-        self._rate = 1000.0  # Turns a second, measured over the latest second.
-        self._rated_at = 0.0
+        self._rate = 1000.0  # Turns a second, measured over the latest second in which there was always one to take.
+        self._busy_since = self._busy = 0.0
 
     # ------------------------------------------------------------------ entering
 
@@ -212,6 +212,7 @@ class Engine:
             if not self._inbox:
                 self._wake = trio.Event()
                 await self._wake.wait()
+                self._busy_since = trio.current_time()
             for _ in range(min(TURNS_AT_ONCE, len(self._inbox))):
                 given, ticket = self._inbox.popleft()
                 self._inbox_bytes -= body_bytes(given)
@@ -221,9 +222,11 @@ class Engine:
 
     def _measure(self) -> None:
         now = trio.current_time()
-        if now - self._rated_at >= 1:
-            self._rate = max(1.0, self._drained / (now - self._rated_at))
-            self._drained, self._rated_at = 0, now
+        self._busy += now - self._busy_since
+        self._busy_since = now
+        if self._busy >= 1:
+            self._rate = max(1.0, self._drained / self._busy)
+            self._drained, self._busy = 0, 0.0
 
     def _turn(self, given: Input, ticket: Ticket | None) -> None:
         self.counters.turn(self.state, given)

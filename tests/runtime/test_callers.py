@@ -115,3 +115,19 @@ async def test_4_1_a_full_mailbox_answers_503_with_retry_after(tmp_path: Path) -
         waiting = await deliver(rig.engine, ask(3))
         assert isinstance(waiting, Waiting)
         assert (await waiting.answer()).reply.status == 200
+
+
+async def test_4_1_a_burst_after_a_quiet_hour_is_told_a_true_retry_after(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """4.1: given a server that had nothing to do, when a burst fills it, then the wait is that of a server at work."""
+    del autojump_clock
+    async with running(tmp_path, QUOTES, mailbox_items_max=500) as rig:
+        for amount in range(3):
+            await trio.sleep(3600)
+            await rig.engine.accept(ask(amount)).decided()
+        for amount in range(500):
+            rig.engine.accept(ask(amount))
+        refused = await deliver(rig.engine, ask(501))
+        assert isinstance(refused, Answer)
+        assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "1")
