@@ -127,18 +127,22 @@ class Engine:
             Overloaded: a bound of the backlog is reached; nothing was recorded.
             QuotaReached: the month has no task left; the same.
         """
-        settings = self.settings
         self.meter.check()
+        self.check_room(body_bytes(hit))
+        return self.order(hit)
+
+    def check_room(self, size: int) -> None:
+        """Raise `Overloaded` when a hit with a body of this size would be refused now, whatever it says."""
+        settings = self.settings
         if (
             self.committer.full
             or self.checkpoints.full
             or len(self._inbox) >= settings.mailbox_items_max
-            or self._inbox_bytes + body_bytes(hit) > settings.mailbox_bytes_max
+            or self._inbox_bytes + size > settings.mailbox_bytes_max
             or self.state.running_count >= settings.running_max
             or len(self._waiters) >= REPLY_WAITERS_MAX
         ):
             raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
-        return self.order(hit)
 
     def order(self, given: Input) -> Ticket:
         """Put an input whose outcome someone waits for."""
