@@ -17,7 +17,7 @@ from bench.table import machine
 HERE = Path(__file__).parent / "peers"
 RUNS = 3
 SECONDS = 6
-CONNECTIONS = "1,64"
+CONNECTIONS = os.environ.get("CONNECTIONS", "1,64")
 OURS = "cyclewright"
 DEFAULT = (OURS, "floor", "bare", "nodered", "restate")
 PARTS = {"floor": "w1", "bare": "w1"}
@@ -93,6 +93,7 @@ def main() -> None:
     tag = f"compare-{os.getpid()}"
     measure(peers, tag)
     table(peers, tag)
+    print(f"results are under the tag {tag}")
 
 
 if __name__ == "__main__":

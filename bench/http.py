@@ -69,10 +69,10 @@ async def _connection(requests: Iterator[bytes], times: list[float], statuses: d
             answers = _Answers()
             parser = httptools.HttpResponseParser(answers)
             began = time.perf_counter()
-            request = next(requests, None)
-            if request is None:
+            following = next(requests, None)
+            if following is None:
                 return False
-            await stream.send_all(request)
+            await stream.send_all(following)
             while not answers.done:
                 received = await stream.receive_some(65_536)
                 if not received:
@@ -87,14 +87,23 @@ async def _connection(requests: Iterator[bytes], times: list[float], statuses: d
 def load(
     identifier: str, bodies: bytes | Iterable[bytes], connections: int, seconds: float = SECONDS
 ) -> tuple[list[float], dict[int, int]]:
-    """Send one request after the other on so many connections, until the time or the bodies end.
+    """Send requests to one webhook until the time or the bodies end; see `send`."""
+    each = itertools.repeat(bodies) if isinstance(bodies, bytes) else bodies
+    return send((request(identifier, body) for body in each), connections, seconds)
+
+
+def request(identifier: str, body: bytes) -> bytes:
+    """A request to a webhook, as it goes over the wire."""
+    head = f"POST /webhook/{identifier} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+def send(requests: Iterator[bytes], connections: int, seconds: float = SECONDS) -> tuple[list[float], dict[int, int]]:
+    """Send one request after the other on so many connections, until the time or the requests end.
 
     Returns:
         The times of all, and how many there were of each status.
     """
-    head = f"POST /webhook/{identifier} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
-    each = itertools.repeat(bodies) if isinstance(bodies, bytes) else bodies
-    requests = (f"{head}content-length: {len(body)}\r\n\r\n".encode() + body for body in each)
     times: list[float] = []
     statuses: dict[int, int] = {}
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from protocol.answers import faults_problem, problem
 from protocol.bodies import BodyError, UnsupportedBody, repeats_names
-from protocol.chain import Chain
+from protocol.chain import Chain, chain_of
 from protocol.cloudevents import read_event
 from protocol.definition import Dedupe, Verify
 from protocol.duration import SECOND_NS
@@ -59,7 +59,7 @@ def handed_over(row: TransactionRow, step: str, call: Request, delivery: str, at
         at=at,
         origin=Origin(row.cycle, row.id, step, row.number),
         depth=row.depth + 1,
-        chain=Chain(row.chain, signed=True, sampled=row.sampled),
+        chain=Chain(chain_of(row), signed=True, sampled=row.sampled),
         delivery=delivery,
     )
 
@@ -80,7 +80,8 @@ def admit(program: Program, step: str, request: Incoming) -> Hit | Reply:
         return problem(415, "Unsupported media type", str(fault))
     except BodyError as fault:
         return problem(400, "Malformed body", str(fault))
-    data, faults = plan.contract.read(body, repeats=repeats(request.method, request.headers.get("content-type", "")))
+    repeated = plan.contract.has_lists and repeats(request.method, request.headers.get("content-type", ""))
+    data, faults = plan.contract.read(body, repeats=repeated)
     key = plan.key(data) if plan.match else ()
     if key is None:
         where = ", ".join(pair.location for pair in plan.match)
@@ -212,7 +213,9 @@ def digest_of(request: Incoming) -> str:
 def preferences(headers: Mapping[str, str]) -> dict[str, str]:
     """The preferences of a request (RFC 7240): name, in lower case, to value, "" for none."""
     found: dict[str, str] = {}
-    for part in headers.get("prefer", "").split(","):
+    if "prefer" not in headers:
+        return found
+    for part in headers["prefer"].split(","):
         name, _, value = part.partition(";")[0].partition("=")
         if name.strip():
             found.setdefault(name.strip().lower(), value.strip().strip('"'))

@@ -13,7 +13,7 @@ from protocol.events_leaving import AlertEnded, AlertIntended, AlertsSet
 from protocol.fold_leaving import ALERT_FAILED
 from protocol.inputs import AlertDone, Deploy
 from protocol.program import LINK_PREFIX
-from protocol.state import IncidentRow, State
+from protocol.state import CycleRow, IncidentRow, State
 from protocol.turn import Turn
 
 # What an alert says: of its first incident, then how many it tells, up to when, and of which transactions.
@@ -43,13 +43,9 @@ def set_alerts(turn: Turn, given: Deploy) -> None:
         turn.emit(AlertsSet(given.cycle, turn.at, level))
 
 
-def tell_next(turn: Turn) -> None:
-    """Begin the next alert of the cycle, if it has something to tell and none under way."""
-    try:
-        cycle = turn.state.cycle(turn.cycle)
-    except KeyError:
-        return
-    if not cycle.untold or cycle.alert is not None or not cycle.alerts:
+def tell_next(turn: Turn, cycle: CycleRow) -> None:
+    """Begin the next alert of a cycle that has something to tell, if it has none under way."""
+    if cycle.alert is not None or not cycle.alerts:
         return
     waiting = turn.state.find("alert", (cycle.name,), TOGETHER_MAX)
     rows = {one: _incident(turn.state, one) for one in waiting}

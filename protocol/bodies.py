@@ -8,6 +8,7 @@ import base64
 from collections.abc import Sequence
 from email.parser import BytesParser
 from email.policy import HTTP
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 from urllib.parse import parse_qsl
@@ -35,6 +36,7 @@ class UnsupportedBody(BodyError):
     """The sender's fault: the content type is none that a webhook reads."""
 
 
+@lru_cache(256)  # Senders say few different ones, and each is asked for several times a request.
 def media_type(content_type: str) -> str:
     """The type of a Content-Type header (RFC 9110, 8.3.1) without parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
@@ -121,7 +123,8 @@ def _read_form(body: bytes, charset: str) -> dict[str, Any]:
             encoding=behind_percent,
         )
     except ValueError as fault:
-        raise BodyError(f"the body is not a form: {fault}") from None
+        hint = "; JSON is sent with content-type: application/json" if body.lstrip()[:1] in (b"{", b"[") else ""
+        raise BodyError(f"the body is not a form: {fault}{hint}") from None
     return collect_pairs(pairs)
 
 
@@ -185,16 +188,12 @@ def _text(body: bytes, charset: str) -> str:
 
 def check_value(value: Any, levels: int = NESTING_MAX) -> None:
     """Hold a decoded value to the limits above; raises `BodyError`."""
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         if levels == 0:
             raise BodyError(f"the body nests deeper than {NESTING_MAX} levels")
-        for item in value.values():
-            check_value(item, levels - 1)
-    elif isinstance(value, list):
-        if levels == 0:
-            raise BodyError(f"the body nests deeper than {NESTING_MAX} levels")
-        for item in value:
-            check_value(item, levels - 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) is not str:  # Most are; a text is held to no limit here.
+                check_value(item, levels - 1)
     elif isinstance(value, int) and not -_INT_MAX - 1 <= value <= _INT_MAX:
         raise BodyError("the body holds an integer beyond 64 bits: send it as text")
     elif isinstance(value, float) and not isfinite(value):

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from protocol.state import TransactionRow
+
 CHAIN_HEADER = "cyclewright-chain"
 TRACE_HEADER = "traceparent"
 SIGNATURE_DIGITS = 32  # 128 bits.
@@ -36,6 +38,11 @@ NO_CHAIN = Chain()
 def new_chain(cycle: str, seq: int, at: int) -> str:
     """The id of a chain that begins with an event: by its place and its instant, since two servers may agree in one."""
     return hashlib.blake2b(f"{cycle} {seq} {at}".encode(), digest_size=16).hexdigest()
+
+
+def chain_of(row: TransactionRow) -> str:
+    """The chain that a transaction belongs to: the one it was told of, or one that begins with it."""
+    return row.chain or new_chain(row.cycle, row.id, row.created)
 
 
 def chain_header(chain: str, depth: int, key: bytes) -> str:

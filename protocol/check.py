@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct
 
 from protocol.ages import age_faults
 from protocol.alerts import ALERT_FIELDS
+from protocol.check_values import Found, expression_faults, length_faults, template_faults
 from protocol.conditions import compile_condition
 from protocol.definition import (
     END,
@@ -30,8 +31,7 @@ from protocol.definition import (
     WebhookStep,
     functions,
 )
-from protocol.duration import parse_duration
-from protocol.expression import ExpressionError, compile_expression, compile_template
+from protocol.expression import compile_expression
 from protocol.fields import path_of, spec_of, split_location
 from protocol.flow import Flow, before, flow, passless_loop, reachable
 from protocol.loading import CONNECTOR_FILES, CheckFault, Draft, Loaded, Place, Source, load
@@ -42,8 +42,6 @@ ORDERED = ("datetime", "integer", "decimal", "float", "text")  # Types whose val
 METHODS = ("webhook", "get", "post", "put", "patch", "delete")  # For which a connector declares fields.
 _A = {"object": "an object", "list": "a list"}
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
-
-Found = Iterator[CheckFault]
 
 
 def check_project(
@@ -102,7 +100,7 @@ def check_definitions(loaded: Loaded) -> list[CheckFault]:
         own = {name: one for name, one in definition.connectors.items() if ("connectors", name) in place.lines}
         faults += _connectors(own, place)
         names = list(_names(draft))
-        view = View(draft, flow(definition), not names and not draft.broken, cycles, loaded.unread)
+        view = View(draft, flow(definition), not (names or draft.broken or draft.partial), cycles, loaded.unread)
         faults += names
         for age, rule in age_faults(definition.settings.retention):
             faults.append(place.fault(("settings", "retention", age), rule))
@@ -176,32 +174,32 @@ def _step(view: View, name: str) -> Found:
     at = ("steps", name)
     if isinstance(step.on_error, Retry):
         for index, gap in enumerate(step.on_error.retry):
-            yield from _lengths({str(index): gap}, place, (*at, "on_error", "retry"))
+            yield from length_faults({str(index): gap}, place, (*at, "on_error", "retry"))
     match step:
         case WebhookStep():
             yield from _webhook(view, name, step)
             for location, earlier in step.match.items():
-                yield from _expression(earlier, names - {name}, place, (*at, "match", location))
+                yield from expression_faults(earlier, names - {name}, place, (*at, "match", location))
         case CallStep():
             yield from _call(view, name, step)
             for key in ("url", "path", "query", "headers", "body"):
-                yield from _template(getattr(step, key), names, place, (*at, key))
+                yield from template_faults(getattr(step, key), names, place, (*at, key))
         case RespondStep(respond=said):
             for key in ("status", "headers", "body"):
-                yield from _template(getattr(said, key), names, place, (*at, "respond", key))
+                yield from template_faults(getattr(said, key), names, place, (*at, "respond", key))
             if isinstance(said.status, int) and not 200 <= said.status <= 599:
                 yield place.fault((*at, "respond", "status"), "lies from 200 to 599", str(said.status))
         case DecideStep():
-            yield from _decide(step, names, place, at)
+            yield from _decide(step, names, place, at, view.draft.partial)
         case DelayStep():
-            yield from _lengths({"delay": step.delay}, place, at)
+            yield from length_faults({"delay": step.delay}, place, at)
         case SplitStep():
-            yield from _expression(step.split, names, place, (*at, "split"))
+            yield from expression_faults(step.split, names, place, (*at, "split"))
         case WaitAllStep():
             if not step.wait_all:
                 yield place.fault((*at, "wait_all"), "is written as wait_all: true", str(step.wait_all))
         case WaitUntilStep():
-            yield from _template(step.wait_until, names, place, (*at, "wait_until"))
+            yield from template_faults(step.wait_until, names, place, (*at, "wait_until"))
         case _:
             pass
 
@@ -216,13 +214,13 @@ def _webhook(view: View, name: str, step: WebhookStep) -> Found:
         yield place.fault(at, "a mid-cycle webhook needs match, to tell whose request it is", "nothing")
     for location in step.match:
         yield from _location(step, location, place, (*at, "match", location))
-    if step.newer_than:
+    if step.newer_than and name not in view.draft.partial:
         yield from _newer(step, place, (*at, "newer_than"))
     lengths: dict[str, Any] = {"park": step.park, "hold_for": step.hold_for, "answer_within": step.answer_within}
-    yield from _lengths(lengths, place, at)
+    yield from length_faults(lengths, place, at)
     yield from _verify(step, place, (*at, "verify"))
     if step.dedupe != "off":
-        yield from _lengths({"window": step.dedupe.window}, place, (*at, "dedupe"))
+        yield from length_faults({"window": step.dedupe.window}, place, (*at, "dedupe"))
         if step.dedupe.field:
             yield from _location(step, step.dedupe.field, place, (*at, "dedupe", "field"))
 
@@ -276,13 +274,11 @@ def _call(view: View, name: str, step: CallStep) -> Found:
     connector = view.definition.connectors.get(step.connector)
     yield from _connector(view, step.connector, (*at, step.method.lower()))
     yield from _own_fields(view, step.fields, step.connector, step.method.lower(), at)
-    yield from _lengths({"timeout": step.timeout}, place, at)
-    if connector is not None and not step.url and not connector.base_url:
+    yield from length_faults({"timeout": step.timeout}, place, at)
+    if connector is not None and not step.url and not connector.base_url and name not in view.draft.partial:
         yield place.fault(at, "needs a url, or a base_url on its connector", "neither")
     if step.url and step.path:
         yield place.fault((*at, "path"), "stands beside a url, which says it all", step.path)
-    if "env." in repr((step.url, step.path, step.headers, step.body, step.query)):
-        yield place.fault(at, "env is only for connectors: secrets must not reach the journal", "env")
     if step.url.startswith(LINK_PREFIX):
         body = step.body if isinstance(step.body, dict) else None
         yield from _link(view, step.url, step.method, body, at)
@@ -318,13 +314,13 @@ def _link(view: View, url: str, method: str, body: Mapping[str, Any] | None, at:
             yield place.fault((*at, "body"), f"{cycle}/{webhook} requires {location}", "nothing")
 
 
-def _decide(step: DecideStep, names: set[str], place: Place, at: tuple[str, ...]) -> Found:
+def _decide(step: DecideStep, names: set[str], place: Place, at: tuple[str, ...], partial: frozenset[str]) -> Found:
     if step.cases and (step.then or step.else_):
         yield place.fault((*at, "cases"), "a switch has cases and default, not then and else")
     if step.cases and not isinstance(step.decide, str):
         yield place.fault((*at, "decide"), "a switch decides on one expression", "a condition")
         return
-    if step.default and not step.cases:
+    if step.default and not step.cases and at[1] not in partial:
         yield place.fault((*at, "default"), "belongs to cases", step.default)
     try:
         if step.cases and isinstance(step.decide, str):
@@ -339,7 +335,7 @@ def _connectors(connectors: Mapping[str, Connector], place: Place) -> Found:
     """The faults of connectors, once, where they are written."""
     for name, connector in connectors.items():
         at = ("connectors", name) if ("connectors", name) in place.lines else (name,)
-        yield from _lengths({"timeout": connector.timeout}, place, at)
+        yield from length_faults({"timeout": connector.timeout}, place, at)
         for method in METHODS:
             said = getattr(connector, method)
             if isinstance(said, MethodFields):
@@ -365,30 +361,6 @@ def _fields(fields: Mapping[str, Any], place: Place, at: tuple[str, ...]) -> Fou
             split_location(location)
         except ValueError as fault:
             yield place.fault((*at, "fields", location), str(fault))
-
-
-def _lengths(lengths: Mapping[str, Any], place: Place, at: tuple[str, ...]) -> Found:
-    for key, text in lengths.items():
-        if text is UNSET:
-            continue
-        try:
-            parse_duration(text)
-        except ValueError as fault:
-            yield place.fault((*at, key), str(fault))
-
-
-def _expression(text: str, names: set[str], place: Place, at: tuple[str, ...]) -> Found:
-    try:
-        compile_expression(text, names)
-    except ExpressionError as fault:
-        yield place.fault(at, str(fault))
-
-
-def _template(value: Any, names: set[str], place: Place, at: tuple[str, ...]) -> Found:
-    try:
-        compile_template(value, names)
-    except ExpressionError as fault:
-        yield place.fault(at, str(fault))
 
 
 def _identifiers(definition: Definition, place: Place, pinned: dict[str, str]) -> Found:

@@ -24,6 +24,8 @@ def read_event(headers: Mapping[str, str], body: bytes, content_type: str) -> tu
         UnsupportedBody: the content type is none that a webhook reads, batches of events among them.
         BodyError: the body is not what it says, or a structured event lacks a required attribute.
     """
+    if "ce-id" not in headers and "cloudevents" not in content_type.lower():
+        return read_body(body, content_type), None  # Most requests, at once.
     kind = media_type(content_type)
     if kind == BATCHED:
         raise BodyError("a batch of events is many requests: send each event by itself")

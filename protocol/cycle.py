@@ -58,7 +58,7 @@ from protocol.redrive import decide_redrive, fix_order
 from protocol.replies import answer_at_end
 from protocol.retention import about_gone, retain
 from protocol.routing import COLLECTED_MAX, decide_hit, deliver, run_once
-from protocol.state import HitRow, State, TransactionRow
+from protocol.state import CycleRow, HitRow, State, TransactionRow
 from protocol.transaction import call_ended, run, wait_over
 from protocol.turn import Decision, Numbering, Turn
 
@@ -77,18 +77,25 @@ def decide(state: State, given: Input, seq: int, numbering: Numbering | None = N
     """
     turn = Turn(state, given.cycle, given.at, seq, numbering)
     verdict = _decide(turn, given)
-    _gather(turn)
-    _finish_when_drained(turn)
-    tell_next(turn)
+    try:
+        cycle = state.cycle(given.cycle)
+    except KeyError:  # It is about all of them.
+        return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
+    if cycle.gathered:
+        _gather(turn, cycle)
+    if cycle.status == "stopping":
+        _finish_when_drained(turn, cycle)
+    if cycle.untold:
+        tell_next(turn, cycle)
     return Decision(seq, turn.events, verdict, turn.records, tuple(turn.rest))
 
 
 def _decide(turn: Turn, given: Input) -> Verdict:
+    if isinstance(given, Hit):  # Most are, and one is about no row yet.
+        return decide_hit(turn, given)
     if about_gone(turn.state, given):
         return Refused(404, "Not found", "retention has removed the transaction") if isinstance(given, Settle) else None
     match given:
-        case Hit():
-            return decide_hit(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
         case CallLeaves():
@@ -201,13 +208,9 @@ def _stop(turn: Turn, given: Stop) -> Receipt | None:
     return Receipt("stopped", cut, kept, cycle.held)
 
 
-def _gather(turn: Turn) -> None:
+def _gather(turn: Turn, cycle: CycleRow) -> None:
     """Go on after each `wait_all` that transactions came to and none is on its way to any more."""
-    try:
-        cycle = turn.state.cycle(turn.cycle)
-    except KeyError:
-        return
-    if not cycle.gathered or cycle.status == "stopped" or turn.rest:
+    if cycle.status == "stopped" or turn.rest:
         return
     plans = turn.state.program(cycle.definition_hash).plans
     for step, count in list(cycle.gathered.items()):
@@ -220,12 +223,8 @@ def _gather(turn: Turn) -> None:
             run(turn, turn.state.transaction(turn.emit(event)))
 
 
-def _finish_when_drained(turn: Turn) -> None:
-    try:
-        cycle = turn.state.cycle(turn.cycle)
-    except KeyError:
-        return
-    if cycle.status == "stopping" and cycle.running == 0:
+def _finish_when_drained(turn: Turn, cycle: CycleRow) -> None:
+    if cycle.running == 0:
         turn.emit(CycleStopped(cycle.name, turn.at, "finish", 0, cycle.parked, cycle.held))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from protocol import events as e
 from protocol.bodies import read_body
-from protocol.chain import new_chain
+from protocol.chain import chain_of
 from protocol.definition import END
 from protocol.fold_hits import (
     count_task,
@@ -104,7 +104,6 @@ def _transaction_started(state: State, event: e.TransactionStarted, seq: int) ->
         event.parent,
         events=[seq, seq],
         trigger=event.hit,
-        chain=new_chain(event.cycle, seq, event.at),
     )
     link_transactions(state, row, state.hit(event.hit).lineage)
     _begin(state, row)
@@ -139,6 +138,8 @@ def left_from(row: TransactionRow, step: str) -> tuple[list[str], list[str]]:
 
 
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
+    if not row.data and not row.reached:
+        return  # Its first pass.
     data, holds = left_from(row, step)
     for later in row.data.keys() - set(data):
         del row.data[later]
@@ -237,7 +238,7 @@ def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> Non
         events=[seq, seq],
         earlier=list(parent.earlier),
         alone=parent.alone,
-        chain=parent.chain,
+        chain=chain_of(parent),
         sampled=parent.sampled,
     )
     _begin(state, child)
@@ -249,7 +250,7 @@ def _transaction_gathered(state: State, event: e.TransactionGathered, seq: int) 
     state.save(row)
     cycle = state.cycle(event.cycle)
     cycle.gathered = {**cycle.gathered, event.step: cycle.gathered.get(event.step, 0) + 1}
-    cycle.deepest[event.step] = max((row.depth, row.chain), cycle.deepest.get(event.step, (0, "")))
+    cycle.deepest[event.step] = max((row.depth, chain_of(row)), cycle.deepest.get(event.step, (0, "")))
     state.save(cycle)
 
 
@@ -270,7 +271,7 @@ def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
         data={event.step: {"count": event.count}},
         phase=event.step,
         events=[seq, seq],
-        chain=chain or new_chain(event.cycle, seq, event.at),
+        chain=chain,
     )
     _begin(state, row)
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from protocol.events import CycleStopping, HitParked, StepCompleted, TransactionFailed
 from protocol.incidents import Kind
 from protocol.inputs import Deliver, Stop
-from protocol.program import COLLECTED_NS, WebhookPlan
+from protocol.program import COLLECTED_NS, RespondPlan, WebhookPlan
+from protocol.replies import answer_in_vain
 from protocol.state import TransactionRow
 from protocol.turn import Turn
 
@@ -36,6 +37,8 @@ def step_failed(
             _stop_cycle(turn, row.cycle)
         fail(turn, row, f"{kind}: {message}")
     else:
+        if isinstance(plan, RespondPlan):
+            answer_in_vain(turn, row)
         turn.emit(StepCompleted(row.cycle, turn.at, row.id, step, data or {}, plan.after))
 
 

@@ -105,6 +105,7 @@ class Contract:
     Attributes:
         declared: whether anything is declared; if not, any body is taken as it is.
         sensitive: the locations of fields that are masked whenever they are read.
+        has_lists: whether some field is, or stands in, a list.
     """
 
     def __init__(self, fields: Fields) -> None:
@@ -112,7 +113,7 @@ class Contract:
         self.sensitive = tuple(location for location, declared in fields.items() if spec_of(declared).sensitive)
         self._types: dict[str, FieldType] = {location: spec_of(declared).type for location, declared in fields.items()}
         self._tree = field_tree(fields)
-        self._has_lists = any("[" in location or kind == "list" for location, kind in self._types.items())
+        self.has_lists = any("[" in location or kind == "list" for location, kind in self._types.items())
         self._read_root = _object_reader(self._tree, "the body must be an object", within=False)
         self._lists_root = any(location.startswith("[]") for location in fields)
 
@@ -135,7 +136,7 @@ class Contract:
             return (dict(body) if isinstance(body, Mapping) else {"body": body}), []
         if self._lists_root and isinstance(body, list):
             body = {ROOT_LIST: body}
-        if repeats and self._has_lists:
+        if repeats and self.has_lists:
             body = _with_lists(self._tree, body)
         faults: list[Fault] = []
         return self._read_root(body, "", faults), faults

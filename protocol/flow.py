@@ -43,7 +43,7 @@ def flow(definition: Definition) -> Flow:
     """The graph of a definition; targets that do not exist are kept as they are written."""
     steps = definition.steps
     names = list(steps)
-    written = dict(zip(names, [*names[1:], END], strict=False))  # A file may have no step at all.
+    written = dict(zip(names, [*names, END][1:], strict=True))
 
     def runnable(target: str) -> str:
         seen: set[str] = set()

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from protocol.chain import chain_of
 from protocol.events import TransactionFailed, TransactionStopped
 from protocol.events_redrive import CallWithheld, HitRedriven, RedriveOrdered, TransactionResumed
 from protocol.fold_hits import touch
@@ -85,7 +86,7 @@ def transaction_resumed(state: State, event: TransactionResumed, seq: int) -> No
         seen=dict(old.seen) if event.action == "resume" else {},
         parting=None if remains is None else remains.parting,
         arrived=remains is not None and remains.arrived,
-        chain=old.chain,
+        chain=chain_of(old),
         sampled=old.sampled,
     )
     for step, key in row.reached.items():

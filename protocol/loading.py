@@ -42,9 +42,7 @@ INTEGER_MAX = 2**63 - 1  # What the journal, CEL and SQLite agree on.
 CONNECTOR_FILES = ("connectors.yaml", "connectors.yml")
 
 _AT_LINE = re.compile(r"\bline (\d+)")
-UNREAD = Connector(
-    base_url="https://unread.invalid"
-)  # In place of one with faults, which are told once, where it stands.
+UNREAD_URL = "https://unread.invalid"  # In place of one with a fault, which is told once, where it stands.
 
 
 class Source(Struct, frozen=True):
@@ -93,6 +91,7 @@ class Draft(Struct, frozen=True):
     definition: Definition
     place: Place
     broken: frozenset[str]  # Steps that could not be read: they are there, and nothing is known of them.
+    partial: frozenset[str]  # Steps of which some keys could not be read, and are left out.
 
 
 class Loaded(Struct, frozen=True):
@@ -140,10 +139,10 @@ def load(sources: Sequence[Source]) -> Loaded:
             faults.append(place.fault(("steps",), f"a cycle has at most {STEPS_MAX} steps", str(len(steps))))
             unread.add(place.file)
             continue
-        definition, broken, found = _definition(data, shared[0] if shared else {})
+        definition, broken, partial, found = _definition(data, shared[0] if shared else {})
         faults += [place.fault(one.path, one.rule, one.found, one.nearest) for one in found]
         first = next((one for one in drafts.values() if one.definition.cycle == definition.cycle), None)
-        drafts[place.file] = Draft(definition, place, broken)
+        drafts[place.file] = Draft(definition, place, broken, partial)
         if first is not None:
             rule = f"is the name of the cycle in {first.place.file} too"
             faults.append(place.fault(("cycle",), rule, definition.cycle))
@@ -170,14 +169,16 @@ def version_name(packed: bytes) -> str:
 
 def decode_definition(packed: bytes) -> Definition:
     """Read canonical JSON; raises `ValueError` when it is none of ours."""
-    definition, _, faults = _definition(msgspec.json.decode(packed), {})
+    definition, _, _, faults = _definition(msgspec.json.decode(packed), {})
     if faults:
         raise ValueError(f"a journaled definition has faults: {faults[0].rule} at {faults[0].path}")
     return definition
 
 
-def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition, frozenset[str], list[ShapeFault]]:
-    """A definition of what could be read, the steps that could not, and every fault of shape."""
+def _definition(
+    data: Any, shared: Mapping[str, Connector]
+) -> tuple[Definition, frozenset[str], frozenset[str], list[ShapeFault]]:
+    """A definition of what could be read, the steps that could not, or in part only, and every fault of shape."""
     head = {key: value for key, value in data.items() if key not in ("steps", "connectors", "settings")}
     definition, faults = convert_struct(head, Definition, ())
     connectors, more = _connectors(data.get("connectors") or {}, ("connectors",))
@@ -190,11 +191,13 @@ def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition,
         steps_data = {}
     connectors = {**shared, **connectors}
     steps: dict[str, Step] = {}
+    partial: set[str] = set()
     for name, step_data in steps_data.items():
         step, more = _step(str(name), step_data)
         faults += more
         if step is not None:
             steps[str(name)] = _inherit(step, connectors)
+            partial |= {str(name)} if more else set()
     return (
         msgspec.structs.replace(
             definition or Definition(cycle=str(data.get("cycle", ""))),
@@ -203,6 +206,7 @@ def _definition(data: Any, shared: Mapping[str, Connector]) -> tuple[Definition,
             steps=steps,
         ),
         frozenset(str(name) for name in steps_data if str(name) not in steps),
+        frozenset(partial),
         faults,
     )
 
@@ -215,7 +219,9 @@ def _connectors(data: Any, path: tuple[str, ...]) -> tuple[dict[str, Connector],
     for name, said in data.items():
         connector, more = convert_struct(said or {}, Connector, (*path, str(name)))
         faults += more
-        found[str(name)] = connector or UNREAD
+        if connector is None or (more and not connector.base_url):
+            connector = msgspec.structs.replace(connector or Connector(), base_url=UNREAD_URL)
+        found[str(name)] = connector
     return found, faults
 
 
@@ -318,6 +324,10 @@ def _plain(value: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int],
         raise _past_bounds()
     if isinstance(value, CommentedMap | dict):
         for key in value:
+            if isinstance(key, Mapping | tuple):  # `{{ x }}` is a map whose key is a map.
+                line = int(value.lc.line) + 1 if isinstance(value, CommentedMap) else 1
+                said = "has a key that is no text; a merge field stands in quotes"
+                raise ValueError(f"line {line} {said}")  # noqa: TRY004 - The file's fault, no caller's.
             if isinstance(value, CommentedMap) and key in (value.lc.data or ()):  # An ordered map has no lines.
                 lines[*path, str(key)] = int(value.lc.key(key)[0]) + 1
         return {_key(key): _plain(item, (*path, str(key)), lines, count) for key, item in value.items()}

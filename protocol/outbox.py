@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.events import (
+    AnyEvent,
     CallIntended,
     CycleStarted,
     HitExpired,
@@ -102,39 +103,63 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
     """The effects of a turn, in the order of its events."""
     effects: list[Effect] = []
     for event in decision.events:
-        match event:
-            case CallIntended():
-                row = state.transaction(event.transaction)
-                data = deepcopy(scope(state, row)) if event.request.method in (SCRIPT, HOOK) else None
-                effects.append(PerformCall(event, row.number, row.depth, data))
-            case ReplyBuilt():
-                effects += _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
-            case TransactionHeld(until=until) if until:
-                effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
-            case WaitStarted(until=until, reason=reason):
-                effects.append(ArmTimer(HoldDue(event.cycle, until, event.transaction)))
-                call = state.transaction(event.transaction).call
-                if reason == "limited" and call is not None:
-                    effects.append(CloseGate(event.cycle, remote_of(call.request), until))
-            case HitParked(reason=reason):
-                effects.append(ArmTimer(ParkDue(event.cycle, event.until, event.hit)))
-                if reason != "moved" and event.hit < decision.seq:  # Of one accepted now, the verdict says so.
-                    reply = verdict_reply(state, Parked(event.hit, event.until), status_url)
-                    effects += _tell(state.hit(event.hit), reply, event.at)
-            case HitExpired():
-                effects += _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
-            case HitIgnored() if event.hit < decision.seq and not state.hit(event.hit).parked:
-                reply = verdict_reply(state, Ignored(event.hit, event.transaction), status_url)
-                effects += _tell(state.hit(event.hit), reply, event.at)
-            case CycleStarted():
-                effects.append(RearmTimers(event.cycle))
-            case AlertIntended(incidents=incidents):
-                effects.append(SendAlert(event.cycle, incidents))
-            case IncidentRaised():
-                effects.append(Report(event))
-            case _:
-                pass
+        if type(event) in EFFECTIVE:  # Few events are, and asking costs less than comparing with each.
+            effects += _effects(state, decision, event, status_url)
     return effects
+
+
+EFFECTIVE = frozenset(
+    {
+        AlertIntended,
+        CallIntended,
+        CycleStarted,
+        HitExpired,
+        HitIgnored,
+        HitParked,
+        IncidentRaised,
+        ReplyBuilt,
+        TransactionHeld,
+        WaitStarted,
+    }
+)
+"""Events because of which something may leave."""
+
+
+def _effects(state: State, decision: Decision, event: AnyEvent, status_url: Callable[[int], str]) -> list[Effect]:
+    match event:
+        case CallIntended():
+            row = state.transaction(event.transaction)
+            data = deepcopy(scope(state, row)) if event.request.method in (SCRIPT, HOOK) else None
+            return [PerformCall(event, row.number, row.depth, data)]
+        case ReplyBuilt():
+            return _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
+        case TransactionHeld(until=until):
+            return [ArmTimer(HoldDue(event.cycle, until, event.transaction))] if until else []
+        case WaitStarted(until=until, reason=reason):
+            timer = ArmTimer(HoldDue(event.cycle, until, event.transaction))
+            call = state.transaction(event.transaction).call
+            if reason != "limited" or call is None:
+                return [timer]
+            return [timer, CloseGate(event.cycle, remote_of(call.request), until)]
+        case HitParked(reason=reason):
+            due = ArmTimer(ParkDue(event.cycle, event.until, event.hit))
+            if reason == "moved" or event.hit >= decision.seq:  # Of one accepted now, the verdict says so.
+                return [due]
+            reply = verdict_reply(state, Parked(event.hit, event.until), status_url)
+            return [due, *_tell(state.hit(event.hit), reply, event.at)]
+        case HitExpired():
+            return _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
+        case HitIgnored() if event.hit < decision.seq and not state.hit(event.hit).parked:
+            reply = verdict_reply(state, Ignored(event.hit, event.transaction), status_url)
+            return _tell(state.hit(event.hit), reply, event.at)
+        case CycleStarted():
+            return [RearmTimers(event.cycle)]
+        case AlertIntended(incidents=incidents):
+            return [SendAlert(event.cycle, incidents)]
+        case IncidentRaised():
+            return [Report(event)]
+        case _:
+            return []
 
 
 def _tell(hit: HitRow, reply: Reply, at: int) -> list[Effect]:

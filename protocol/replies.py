@@ -1,6 +1,7 @@
 """What the caller of a pass is told (section 5): by a respond step, or at the instant the pass ends.
 
 1. The answer goes to the hit that began the pass, once; what would be a second one is recorded as an incident.
+   A respond that was reached answers: when its answer can not be built, and the policy goes on, with a 500.
 2. A hit that was split is answered by the first of its parts to respond, else when the last of them has ended.
 """
 
@@ -33,6 +34,15 @@ def respond(turn: Turn, row: TransactionRow, plan: RespondPlan) -> None:
         tell(turn, row, hit, Reply(status, headers, body), row.step)
         turn.succeeded(row, row.step, turn.at)
     turn.emit(StepCompleted(row.cycle, turn.at, row.id, row.step, {}, plan.after))
+
+
+def answer_in_vain(turn: Turn, row: TransactionRow) -> None:
+    """Tell a caller whose answer could not be built so: the pass goes on, for who knows how long, and ends well."""
+    hit = turn.caller(row)
+    if hit is not None and hit.reply is None:
+        name = transaction_name(row.cycle, row.id)
+        detail = f"the answer of step {row.step} could not be built; the run goes on"
+        tell(turn, row, hit, problem(500, "The answer failed", detail, step=row.step, transaction=name))
 
 
 def tell(turn: Turn, row: TransactionRow, hit: HitRow, reply: Reply, step: str = "") -> None:

@@ -209,7 +209,7 @@ class TransactionRow(Struct, gc=False, array_like=True):
     )
     alone: bool = False  # Whether no request is behind the pass in progress, since a hold expired.
     waits: str = ""  # Why it waited last: the reason of its `WaitStarted`.
-    chain: str = ""  # What set it off, and its latest pass; the id of a trace (`protocol.chain`).
+    chain: str = ""  # What set it off, and its latest pass, when they said so; `protocol.chain.chain_of` reads it.
     sampled: bool = True
     purged: int = 0  # When retention dropped its data: it can not run again, and is no candidate of a match.
 

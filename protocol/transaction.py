@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from protocol.calls import StepFailed, idempotency_key, render_request
 from protocol.canonical import instant_ns
+from protocol.chain import chain_of
 from protocol.definition import END
 from protocol.duration import LENGTH_NS_MAX
 from protocol.events import (
@@ -204,8 +205,9 @@ def take_parked(turn: Turn, row: TransactionRow, step: str, key: Sequence[str]) 
 def _call(turn: Turn, row: TransactionRow, plan: CallPlan) -> None:
     step = row.step
     if plan.link is not None and row.depth + 1 > turn.program(row).definition.settings.max_depth:
-        detail = {"chain": row.chain, "depth": row.depth + 1, "signed": True}
-        message = f"508 Loop Detected: chain {row.chain} is {row.depth} hand-overs deep at {row.cycle}/{step}"
+        chain = chain_of(row)
+        detail = {"chain": chain, "depth": row.depth + 1, "signed": True}
+        message = f"508 Loop Detected: chain {chain} is {row.depth} hand-overs deep at {row.cycle}/{step}"
         raise StepFailed("loop_detected", message, detail)
     before = row.pending.request if row.pending is not None and is_pending(row, step) else None
     request = before or render_request(plan, scope(turn.state, row))

@@ -17,7 +17,7 @@ import trio
 from protocol.admission import Incoming
 from protocol.alert_settings import Alerts
 from protocol.alerts import ALERT_FIELDS, alerts_of
-from protocol.chain import Chain, new_chain
+from protocol.chain import Chain, chain_of, new_chain
 from protocol.definition import Connector
 from protocol.duration import SECOND_NS
 from protocol.events import CallIntended, Origin, Request
@@ -106,7 +106,7 @@ class _Alert:
         except KeyError:
             chain = str(row.detail.get("chain") or new_chain(row.cycle, row.id, row.at))
             return Chain(chain, signed=True), int(row.detail.get("depth", 0)) + 1
-        return Chain(about.chain, signed=True, sampled=about.sampled), about.depth + 1
+        return Chain(chain_of(about), signed=True, sampled=about.sampled), about.depth + 1
 
     async def attempt(self, target: Alerts, number: int) -> str:
         """What went wrong with an attempt; empty when the alert was delivered."""

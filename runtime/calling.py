@@ -8,14 +8,14 @@ import httpx
 import msgspec
 import trio
 
-from protocol.chain import CHAIN_HEADER, TRACE_HEADER, Chain, chain_header, traceparent
+from protocol.chain import CHAIN_HEADER, TRACE_HEADER, Chain, chain_header, chain_of, traceparent
 from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, CallLeaves, ScriptResult
 from protocol.program import CallPlan
 from protocol.remotes import recent_calls, remote_of
 from protocol.retry import asks_for_patience
-from protocol.state import CycleRow, OpenCall, TransactionRow
+from protocol.state import CycleRow, OpenCall, State, TransactionRow
 from runtime.egress import Refused
 from runtime.gates import Gates, limits_of
 from runtime.outbound import url_of
@@ -50,7 +50,7 @@ class Calling:
 
     async def _send(self, call: CallIntended, number: int) -> CallAnswer | CallFailure | ScriptResult | None:
         engine = self._engine
-        connector = engine.connections(call.cycle, call.request.connector)
+        connector = self._connector(call)
         gate = self.gates.gate(call.cycle, remote_of(call.request), connector)
         async with gate.place(limits_of(connector), lambda: self._is_open(call)) as sent:
             if not sent:
@@ -64,7 +64,7 @@ class Calling:
             row = engine.state.transaction(call.transaction)
             plan = engine.state.program(row.definition_hash).plans[call.step]
             safe = isinstance(plan, CallPlan) and plan.safe_to_repeat
-            chain = Chain(row.chain, signed=True, sampled=row.sampled)
+            chain = Chain(chain_of(row), signed=True, sampled=row.sampled)
             marks = chain_headers(chain, row.depth + 1, call.idempotency_key, engine.chain_key)
             marked = with_headers(call, marks)
             outcome = await engine.outbound.perform(marked, connector, safe_to_repeat=safe)
@@ -74,9 +74,8 @@ class Calling:
 
     def _own_webhook(self, call: CallIntended) -> tuple[str, str] | None:
         """The webhook of this very server that a call names by its URL: it is handed over like a link."""
-        engine = self._engine
         try:
-            url = url_of(call, engine.connections(call.cycle, call.request.connector))
+            url = url_of(call, self._connector(call))
         except Refused:
             return None  # The attempt says so.
         return self.webhook_at(str(url))
@@ -98,8 +97,13 @@ class Calling:
 
     def close(self, cycle: str, remote: str, until: int) -> None:
         """Leave a remote alone until then: it put a call off."""
-        connector = self._engine.connections(cycle, remote.partition(" ")[0])
+        connector = connector_of(self._engine.state, cycle, remote.partition(" ")[0])
         self.gates.gate(cycle, remote, connector).close((until - self._engine.clock()) / 1e9)
+
+    def _connector(self, call: CallIntended) -> Connector:
+        state = self._engine.state
+        version = state.transaction(call.transaction).definition_hash
+        return connector_of(state, call.cycle, call.request.connector, version)
 
     def _is_open(self, call: CallIntended) -> bool:
         """Whether its transaction still waits for this very attempt: a stop, or a person, may have ended that."""
@@ -117,7 +121,7 @@ class Calling:
         """
         at, now = self._engine.clock(), trio.current_time()
         for name, remote in cycle.remotes.items():
-            connector = self._engine.connections(cycle.name, name.partition(" ")[0])
+            connector = connector_of(self._engine.state, cycle.name, name.partition(" ")[0])
             limits = limits_of(connector)
             if remote.until:
                 self.close(cycle.name, name, remote.until)
@@ -130,7 +134,7 @@ class Calling:
             if call is not None and call.link is None and call.left and not call.unknown and not row.until:
                 in_flight.setdefault(remote_of(call.request), []).append(now)
         for name, starts in in_flight.items():
-            connector = self._engine.connections(cycle.name, name.partition(" ")[0])
+            connector = connector_of(self._engine.state, cycle.name, name.partition(" ")[0])
             limits = limits_of(connector)
             self.gates.gate(cycle.name, name, connector).remember(starts[: limits.concurrency], limits)
 
@@ -159,7 +163,12 @@ def is_attempt(open_call: OpenCall | None, call: CallIntended) -> bool:
     )
 
 
-def connector_of(engine: "Engine", cycle: str, name: str) -> Connector:
-    """A connector as the current version of a cycle has it."""
-    program = engine.state.program(engine.state.cycle(cycle).definition_hash)
-    return program.definition.connectors.get(name, Connector())
+def connector_of(state: State, cycle: str, name: str, version: str = "") -> Connector:
+    """A connector as the current version of a cycle has it: an address or a secret that changed is meant for all calls.
+
+    One that the current version has no more is that of the version which the call's transaction runs.
+    """
+    for one in (state.cycle(cycle).definition_hash, version):
+        if one and (found := state.program(one).definition.connectors.get(name)) is not None:
+            return found
+    return Connector()

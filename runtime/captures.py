@@ -48,9 +48,9 @@ class Captures:
         self._captures[place] = Capture(version, trio.Event())
 
     def look(self, program: Program, step: str, given: Incoming) -> None:
-        """Show a request, if it is the next one."""
+        """Show a request, if it is the next one; one of a method that the step does not take comes to nobody."""
         capture = self._captures.get((program.definition.cycle, step))
-        if capture is not None and capture.seen is None:
+        if capture is not None and capture.seen is None and given.method in program.webhook(step).step.methods:
             capture.seen = _seen(program, step, given)
             capture.came.set()
 

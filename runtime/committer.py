@@ -83,6 +83,7 @@ class ThreadAppender(trio.abc.Instrument):
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
         self._since = 0.0  # When the commit in flight began, 0 for none.
+        self._busy = threading.Lock()  # Held from the order to the end of the commit in flight.
         self.nudges = 0
 
     def start(self) -> None:
@@ -102,7 +103,8 @@ class ThreadAppender(trio.abc.Instrument):
         since = self._since
         if since and time.perf_counter() - since > STALE_S:
             self.nudges += 1
-            time.sleep(NUDGE_S)
+            if self._busy.acquire(timeout=NUDGE_S):  # Sleeps, but no longer than the commit takes.
+                self._busy.release()
 
     async def append(self, groups: Sequence[Group], at: int, *, drain: bool = False) -> None:
         await self._order(lambda: self._ownership.append(groups, at=at, drain=drain))
@@ -124,9 +126,11 @@ class ThreadAppender(trio.abc.Instrument):
                 results.append(work())
             except BaseException as failure:  # noqa: BLE001 - Carried to the task that waits, which raises it.
                 failures.append(failure)
+            self._busy.release()
             token.run_sync_soon(done.set)
 
         self._since = time.perf_counter()
+        self._busy.acquire()  # Free: orders come one at a time.
         self._orders.put(run)
         with trio.CancelScope(shield=True):  # A batch in flight can not be taken back.
             await done.wait()

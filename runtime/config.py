@@ -124,7 +124,7 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
         elif isinstance(folder := said.get("data", Settings().data), str):  # Anything else is told by its type.
             said["data"] = str(project / folder)
         said["retention"] = _retention(said.get("retention", {}))
-        settings = msgspec.convert(said, Settings)
+        settings = _settings(said)
         settings.host_port  # noqa: B018 - Reading it checks it.
         if settings.segment_bytes < SEGMENT_BYTES_MIN:
             raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
@@ -139,6 +139,17 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
             parse_duration(length)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, RecursionError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
+    return settings
+
+
+def _settings(said: dict[str, Any]) -> Settings:
+    """The settings, with every fault told by the rules of a cycle file."""
+    found, faults = convert_struct(said, Settings, ())
+    if faults:
+        near = {fault: f" (did you mean {fault.nearest}?)" if fault.nearest else "" for fault in faults}
+        told = (f"{'.'.join(fault.path)} {fault.rule}, found {fault.found}{near[fault]}" for fault in faults)
+        raise ValueError("; ".join(told))
+    settings: Settings = found
     return settings
 
 

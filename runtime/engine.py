@@ -7,7 +7,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,6 @@ import trio
 
 from journal import LOCAL_PARTITION, Log
 from protocol.cycle import decide
-from protocol.definition import Connector
 from protocol.events import (
     SCHEMA,
     AnyEvent,
@@ -53,7 +51,7 @@ from protocol.outbox import (
 from protocol.state import HitRow, TransactionRow, transaction_name
 from protocol.verdicts import first_verdict, verdict_reply
 from runtime.alerting import Alerting
-from runtime.calling import Calling, connector_of
+from runtime.calling import Calling
 from runtime.checkpoints import Checkpoints
 from runtime.clock import Clock
 from runtime.committer import BATCH_BYTES_MAX, Appender, Committer
@@ -96,7 +94,6 @@ class Engine:
         self.scripts = Scripts(Path())
         self.outbound: Network = Outbound()
         self.next_seq = 0
-        self.connections: Callable[[str, str], Connector] = partial(connector_of, self)
         self.public_url = ""
         self.sign: Callable[[int], str] = lambda hit: ""  # noqa: ARG005 - Replaced by the door, which has the key.
         self.chain_key = b""  # Signs the chain headers of calls.
@@ -144,9 +141,9 @@ class Engine:
         ):
             raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
 
-    def order(self, given: Input) -> Ticket:
-        """Put an input whose outcome someone waits for."""
-        ticket = Ticket()
+    def order(self, given: Input, then: Callable[[Outcome], None] | None = None) -> Ticket:
+        """Put an input whose outcome someone waits for, or which is told to `then`."""
+        ticket = Ticket(then)
         self.post(given, ticket)
         return ticket
 
@@ -311,7 +308,7 @@ class Engine:
             case Report(incident=incident):
                 self.counters.incidents[incident.cycle, incident.level] += 1
                 name = transaction_name(incident.cycle, incident.transaction) if incident.transaction else ""
-                log.warning(
+                getattr(log, incident.level)(
                     "incident",
                     cycle=incident.cycle,
                     transaction=name,

@@ -4,17 +4,19 @@ A link carries the idempotency key of its call as its delivery key, so a repeat 
 first attempt made. Nothing waits in a slot: the parent's pass is a row until the answer comes back as an input.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from protocol.admission import Incoming, handed_over
+from protocol.admission import Incoming, admit, handed_over
 from protocol.answers import problem
 from protocol.events import CallIntended, Origin
-from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Resumed
+from protocol.inputs import Accepted, CallAnswer, CallEnded, Duplicate, Hit, Resumed
 from protocol.program import Program, WebhookPlan
 from protocol.state import Reply
-from runtime.reception import hit_of
+from runtime.reception import hit_of, is_looked_at
+from runtime.ticket import Outcome
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -45,14 +47,21 @@ class Links:
         if refusal is not None:
             self._answer(origin, refusal, 0, "")
             return
-        self._engine.spawn(self._await, program, step, incoming, origin)
+        if is_looked_at(program, step):
+            self._engine.spawn(self._ask, program, step, incoming, origin)
+        else:
+            self._put(admit(program, step, incoming), origin)
 
-    async def _await(self, program: Program, step: str, incoming: Incoming, origin: Origin) -> None:
-        hit = await hit_of(self._engine, program, step, incoming)
+    async def _ask(self, program: Program, step: str, incoming: Incoming, origin: Origin) -> None:
+        self._put(await hit_of(self._engine, program, step, incoming), origin)
+
+    def _put(self, hit: Hit | Reply, origin: Origin) -> None:
         if isinstance(hit, Reply):
             self._answer(origin, hit, 0, "")
-            return
-        outcome = await self._engine.order(hit).decided()
+        else:
+            self._engine.order(hit, partial(self._decided, origin, hit.cycle))
+
+    def _decided(self, origin: Origin, cycle: str, outcome: Outcome) -> None:
         if outcome.reply is None:
             return  # The target answers by a built reply, whose release goes to the parent by itself.
         child = 0
@@ -63,7 +72,7 @@ class Links:
                 child = self._engine.state.hit(before).transaction
             case _:
                 pass
-        self._answer(origin, outcome.reply, child, hit.cycle)
+        self._answer(origin, outcome.reply, child, cycle)
 
     def _answer(self, origin: Origin, reply: Reply, child: int, cycle: str) -> None:
         answer = CallAnswer(reply.status, reply.headers, reply.body, child, cycle)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.reception")
 
 
+def is_looked_at(program: Program, step: str) -> bool:
+    """Whether a function of the project is asked about each request to a step."""
+    return isinstance(program.webhook(step).step.before_webhook, str)
+
+
 async def hit_of(
     engine: "Engine", program: Program, step: str, request: Incoming, captures: Captures | None = None
 ) -> Hit | Reply:
@@ -33,11 +38,11 @@ async def hit_of(
     """
     plan = program.webhook(step)
     function = plan.step.before_webhook
+    if not isinstance(function, str):
+        return _admit(program, step, request, captures)
     refusal = check_method(plan, step, request)
     if refusal is not None:
         return refusal
-    if not isinstance(function, str):
-        return _admit(program, step, request, captures)
     cycle = program.definition.cycle
     delivery = delivery_of(plan, request)
     if delivered(engine.state, cycle, step, delivery, request.at) is not None:

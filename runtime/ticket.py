@@ -1,5 +1,6 @@
 """One input on its way through the engine: its verdict, and the built answer that may follow."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import trio
@@ -26,33 +27,58 @@ class Outcome(Struct, frozen=True):
 
 
 class Ticket:
-    """One input on its way: its outcome, and the answer that may follow."""
+    """One input on its way: its outcome, and the answer that may follow.
 
-    def __init__(self) -> None:
+    Attributes:
+        outcome: the durable verdict, once there is one.
+        reply: the built answer, once it is durable.
+        left: why its caller left before it was decided.
+        then: called with the outcome, by who does not wait for it.
+    """
+
+    def __init__(self, then: Callable[[Outcome], None] | None = None) -> None:
         self.outcome: Outcome | None = None
         self.reply: Reply | None = None
-        self.left: Literal["gone", "deadline"] | None = None  # Why its caller left before it was decided.
-        self._decided = trio.Event()
-        self._answered = trio.Event()
+        self.left: Literal["gone", "deadline"] | None = None
+        self.then = then
+        self._decided: trio.Event | None = None  # Events are made by who waits: most tickets need one of both.
+        self._answered: list[Callable[[], None]] = []
 
     def decide(self, outcome: Outcome) -> None:
         """The turn is durable."""
         self.outcome = outcome
-        self._decided.set()
+        if self._decided is not None:
+            self._decided.set()
+        if self.then is not None:
+            self.then(outcome)
 
     def answer(self, reply: Reply) -> None:
         """The built answer is durable."""
         self.reply = reply
-        self._answered.set()
+        for tell in self._answered:
+            tell()
 
     async def decided(self) -> Outcome:
         """Wait for the outcome."""
-        await self._decided.wait()
+        if self.outcome is None:
+            self._decided = self._decided or trio.Event()
+            await self._decided.wait()
+        else:
+            await trio.lowlevel.checkpoint()
         assert self.outcome is not None, "the outcome is set before its event"
         return self.outcome
 
+    def when_answered(self, tell: Callable[[], None]) -> None:
+        """Have something called when the built answer is there, which it is not yet."""
+        self._answered.append(tell)
+
     async def answered(self) -> Reply:
         """Wait for the built answer, without end: the caller bounds it by a cancel scope."""
-        await self._answered.wait()
-        assert self.reply is not None, "the answer is set before its event"
+        if self.reply is None:
+            answered = trio.Event()
+            self.when_answered(answered.set)
+            await answered.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        assert self.reply is not None, "the answer is set before it is told"
         return self.reply

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from protocol.chain import chain_of
 from protocol.state import HitRow, IncidentRow, Lineage, OpenCall, TransactionRow, transaction_name
 from runtime.clock import instant
 from runtime.masking import Hidden
@@ -49,7 +50,7 @@ def transaction_view(
     return {
         **status_view(row),
         "step": row.step,
-        "chain": row.chain,
+        "chain": chain_of(row),
         "depth": row.depth,
         "hash": row.definition_hash,
         "hold_until": instant(row.until),

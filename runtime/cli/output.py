@@ -8,9 +8,9 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 from cyclopts import Parameter
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Column, Table
 from rich.text import Text
 
 OK, FAULTS, USAGE, UNREACHABLE, DAMAGED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 4, 130, 141
@@ -19,7 +19,6 @@ CODES = (
     "Exit codes: 0 done, 1 faults or changes found or refused, 2 usage, 3 no server answers, 4 the journal is damaged, "
     "130 interrupted, 141 nobody reads the output any more."
 )
-PIPED_WIDTH = 10_000  # Of a table that no person looks at: a line is then a row, however long.
 BAR_EVERY = 1000  # Steps between two looks of a progress bar, which cost more than a step does.
 
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for machines.")]
@@ -67,13 +66,13 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Rows under their names; nothing is cut off."""
-    heads = [Column(name, overflow="fold") for name in columns]
-    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else plain(str(cell))) for cell in row))
+    """Rows under their names, each on one line: a narrow terminal wraps it itself, and what is copied is whole."""
+    lines = [["" if cell is None else plain(str(cell)) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     sys.stdout.flush()
-    out.print(table, width=None if out.is_terminal else PIPED_WIDTH)
+    for number, line in enumerate(lines):
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+        out.print(Text("  ".join(padded).rstrip(), style="" if number else "bold"))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from runtime.cli.output import (
     USAGE,
     CommandFailed,
     Json,
+    err,
     fail,
     nearest,
     out,
@@ -228,6 +229,9 @@ def urls(project: Path, *, server: ServerUrl = "", json: Json = False) -> None:
         if failed.code != UNREACHABLE or server:
             raise
         found = _journaled_urls(project)
+        err.print(
+            f"no server answers at {load_settings(project).local_url}: these are as journal and settings have them"
+        )
     if json:
         print_json(found)
     else:

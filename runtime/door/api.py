@@ -241,16 +241,15 @@ async def _status(engine: Engine, hit: int) -> Response:
     row = _hit(engine, hit)
     if row is None:
         return _missing("the hit is no longer kept")
+    name = transaction_name(row.cycle, row.transaction) if row.transaction else None
+    shown = {"transaction": name, "cycle": row.cycle, **dict.fromkeys(("pass", "held_at", "started", "updated"))}
     if not row.transaction or row.status == "ignored":
-        name = transaction_name(row.cycle, row.transaction) if row.transaction else None
-        nothing = dict.fromkeys(("pass", "held_at", "started", "updated"))
-        without = {"transaction": name, "cycle": row.cycle, "status": _without(row), **nothing, "answer": _answer(row)}
-        return await _durably(engine, without)
-    try:
-        shown = followed_view(engine.state.transaction(row.transaction))
-    except KeyError:
-        name = transaction_name(row.cycle, row.transaction)
-        shown = {"transaction": name, "cycle": row.cycle, "status": "removed", "pass": row.number}
+        shown["status"] = _without(row)
+    else:
+        try:
+            shown = followed_view(engine.state.transaction(row.transaction))
+        except KeyError:
+            shown |= {"status": "removed", "pass": row.number}
     return await _durably(engine, {**shown, "answer": _answer(row)})
 
 

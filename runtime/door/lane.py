@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from functools import partial
 from typing import Literal
 
 import trio
@@ -21,6 +22,7 @@ from runtime.door.door import Door
 from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
 from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
 from runtime.door.wire import Gone, Wire
+from runtime.ticket import Ticket
 
 READ_AHEAD_MAX = 64 << 10  # Bytes a waiting caller may send of what comes next; then the kernel holds them.
 WATCH_S = 0.5  # Between looks at who lets us wait, so a bound of seconds is kept to half of one.
@@ -178,22 +180,19 @@ class _Connection:
 
     async def _answered(self, waiting: Waiting) -> Answer:
         """Wait for the built answer, and see when the caller hangs up meanwhile."""
-        if waiting.ticket.reply is not None:
-            return await waiting.answer()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, nursery.cancel_scope)
-            answer = await waiting.answer()
-            nursery.cancel_scope.cancel()
-            return answer
-        raise Gone
+        return await waiting.answer(partial(self._watch, waiting.ticket))
 
-    async def _watch(self, waiting: trio.CancelScope) -> None:
+    async def _watch(self, ticket: Ticket) -> None:
+        """Read ahead until the answer is there, which interrupts that: a task less than to wait for each by itself."""
         pending = self.reader.pending
-        while len(pending) < READ_AHEAD_MAX:
-            data = await self.wire.receive()
-            if not data:
-                waiting.cancel()
+        ticket.when_answered(self.wire.interrupt)
+        while ticket.reply is None:
+            if len(pending) >= READ_AHEAD_MAX:
+                await ticket.answered()
                 return
+            data = await self.wire.receive()
+            if not data and ticket.reply is None:
+                raise Gone
             pending += data
 
     async def say(self, reply: Reply, *, keep: bool, head: Head | None = None) -> None:

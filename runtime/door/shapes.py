@@ -44,7 +44,7 @@ class Status(_Shape):
 
     transaction: str | None
     cycle: str
-    status: TransactionStatus | Literal["parked", "expired", "duplicate", "new"]
+    status: TransactionStatus | Literal["parked", "expired", "ignored", "removed", "new"]
     pass_: int | None = field(name="pass")
     held_at: str | None
     started: str | None

@@ -5,6 +5,7 @@
 3. The way that carries the answer tells its fate: `settle` once, `sent` when the last byte was handed on.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import trio
@@ -50,25 +51,29 @@ class Waiting(Struct, frozen=True):
     waits: int  # The hit whose answer it is; another than the request's own when it came before.
     marks: dict[str, str]
 
-    async def answer(self) -> Answer:
-        """Wait within the caller's and the step's bounds; cancelled when the caller is gone."""
+    async def answer(self, wait: Callable[[], Awaitable[object]] | None = None) -> Answer:
+        """Wait within the caller's and the step's bounds.
+
+        Args:
+            wait: how, until the ticket has its answer; who is cancelled in it, or raises, is a caller who is gone.
+        """
         hits, status = self.engine.counters.hits, "gone"
         try:
-            answer = await self._answer()
+            answer = await self._answer(wait or self.ticket.answered)
             status = str(answer.reply.status)
         finally:
             hits[self.hit.cycle, status] += 1
         return answer
 
-    async def _answer(self) -> Answer:
+    async def _answer(self, wait: Callable[[], Awaitable[object]]) -> Answer:
         engine, hit, ticket = self.engine, self.hit, self.ticket
         plan = engine.state.program(engine.state.cycle(hit.cycle).definition_hash).webhook(hit.step)
         bound = answer_within(plan, hit.headers) / 1e9
         if ticket.reply is None:
             try:
                 with trio.move_on_after(bound):
-                    await ticket.answered()
-            except trio.Cancelled:
+                    await wait()
+            except BaseException:
                 engine.leave(hit.cycle, ticket, "gone")
                 raise
         if ticket.reply is not None:  # Also when the bound is zero, or came in the same instant.

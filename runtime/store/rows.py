@@ -1,6 +1,7 @@
 """Rows as the store writes them: which table, which key, and the columns that look-ups need."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -77,7 +78,11 @@ TABLES: dict[type[Row], Table] = {
 }
 
 
+KEYS: dict[type[Row], Callable[[Any], Any]] = {kind: attrgetter(table.key) for kind, table in TABLES.items()}
+"""By type of row, how to read what names it within its table."""
+
+
 def row_key(row: Row) -> str | int:
     """What names a row within its table."""
-    key: str | int = getattr(row, TABLES[type(row)].key)
+    key: str | int = KEYS[type(row)](row)
     return key

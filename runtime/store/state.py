@@ -6,7 +6,8 @@
 So memory grows with what is in progress, not with what is held or finished.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -25,10 +26,11 @@ from protocol.state import (
     usage_name,
 )
 from runtime.store.database import Database
-from runtime.store.rows import TABLES, encode, row_key
+from runtime.store.rows import KEYS, TABLES, encode
 
 RowName = tuple[type[Row], str | int]
 EntryName = tuple[str, bytes, int]
+_Kind = TypeVar("_Kind", DefinitionRow, TransactionRow, HitRow, IncidentRow, UsageRow)
 
 
 class Checkpoint(Struct, frozen=True):
@@ -36,7 +38,7 @@ class Checkpoint(Struct, frozen=True):
 
     applied: int
     rows: dict[type[Row], list[tuple[Any, ...]]]
-    names: list[RowName]
+    names: dict[type[Row], list[str | int]]
     entries: dict[EntryName, bool]
     dropped: list[RowName] = []
 
@@ -53,33 +55,34 @@ class StoredState:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._rows: dict[type[Row], dict[Any, Any]] = {kind: {} for kind in TABLES}
-        self._changed: dict[RowName, Row] = {}
+        self._changed: dict[type[Row], dict[Any, Row]] = {kind: {} for kind in TABLES}
         self._dropped: set[RowName] = set()  # The file may still have these.
         self._newly_dropped: list[RowName] = []  # Those that no checkpoint has taken yet.
         self._read: list[RowName] = []  # Rows that were only looked at: they leave with the next checkpoint.
         self._entries: dict[tuple[str, bytes], dict[int, bool]] = {}
         self._changed_entries: dict[EntryName, bool] = {}
         self._running: set[int] = set()
-
+        self._transactions: dict[int, TransactionRow] = self._rows[TransactionRow]
+        self._hits: dict[int, HitRow] = self._rows[HitRow]
+        self._cycles: dict[str, CycleRow] = self._rows[CycleRow]
         self._programs: dict[str, Program] = {}
         for row in database.rows(TABLES[CycleRow]):
-            self._rows[CycleRow][row.name] = row
+            self._cycles[row.name] = row
         for row in database.rows(TABLES[TransactionRow], "active = 1"):
-            self._rows[TransactionRow][row.id] = row
+            self._transactions[row.id] = row
             self._note_running(row)
 
     @property
     def changed(self) -> int:
         """How many rows the next checkpoint has."""
-        return len(self._changed) + len(self._changed_entries) + len(self._newly_dropped)
+        return sum(map(len, self._changed.values())) + len(self._changed_entries) + len(self._newly_dropped)
 
     def cycles(self) -> list[CycleRow]:
         """Every cycle, by name."""
-        return sorted(self._rows[CycleRow].values(), key=lambda row: row.name)
+        return sorted(self._cycles.values(), key=lambda row: row.name)
 
     def cycle(self, name: str) -> CycleRow:
-        row: CycleRow = self._rows[CycleRow][name]
-        return row
+        return self._cycles[name]
 
     def program(self, definition_hash: str) -> Program:
         program = self._programs.get(definition_hash)
@@ -90,24 +93,22 @@ class StoredState:
         return program
 
     def transaction(self, transaction: int) -> TransactionRow:
-        row: TransactionRow = self._load(TransactionRow, transaction)
-        return row
+        row = self._transactions.get(transaction)
+        return self._load(TransactionRow, transaction) if row is None else row
 
     def hit(self, hit: int) -> HitRow:
-        row: HitRow = self._load(HitRow, hit)
-        return row
+        row = self._hits.get(hit)
+        return self._load(HitRow, hit) if row is None else row
 
     def incident(self, incident: int) -> IncidentRow:
-        row: IncidentRow = self._load(IncidentRow, incident)
-        return row
+        return self._load(IncidentRow, incident)
 
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:
         name = usage_name(day, cycle, step)
         try:
-            row: UsageRow = self._load(UsageRow, name)
+            return self._load(UsageRow, name)
         except KeyError:
             return UsageRow(name, day, cycle, step)
-        return row
 
     def usages(self, first: str, limit: int) -> list[UsageRow]:
         """Rows of usage from a name on, in their order, as they are now."""
@@ -117,8 +118,8 @@ class StoredState:
         found |= {name: row for name, row in self._rows[UsageRow].items() if name >= first}
         return [found[name] for name in sorted(found)][:limit]
 
-    def _load(self, kind: type[Row], key: str | int) -> Any:
-        row = self._rows[kind].get(key)
+    def _load(self, kind: type[_Kind], key: str | int) -> _Kind:
+        row: _Kind | None = self._rows[kind].get(key)
         if row is None:
             if (kind, key) in self._dropped:
                 raise KeyError(key)
@@ -137,7 +138,7 @@ class StoredState:
     def running(self, cycle: str) -> list[int]:
         waits = self.database.rows(TABLES[TransactionRow], "cycle = ? AND status = 'running' AND due > 0", (cycle,))
         found = {row.id for row in waits}
-        for row in self._rows[TransactionRow].values():  # Newer than the file.
+        for row in self._transactions.values():  # Newer than the file.
             if row.cycle == cycle and row.status == "running":
                 found.add(row.id)
             else:
@@ -163,26 +164,27 @@ class StoredState:
         return sorted(ids, reverse=latest)[:limit]
 
     def save(self, row: Row) -> None:
-        kind, key = type(row), row_key(row)
-        self._rows[kind][key] = row
-        self._changed[kind, key] = row
+        kind = type(row)
+        key = KEYS[kind](row)
+        changed = self._changed[kind]
+        if changed.get(key) is not row:  # Most rows are saved several times in one turn.
+            changed[key] = self._rows[kind][key] = row
         if kind is TransactionRow:
             self._note_running(row)
 
     def drop(self, kind: type[Removable], row_id: int) -> None:
         self._rows[kind].pop(row_id, None)
-        self._changed.pop((kind, row_id), None)
+        self._changed[kind].pop(row_id, None)
         self._dropped.add((kind, row_id))
         self._newly_dropped.append((kind, row_id))
         if kind is TransactionRow:
             self._running.discard(row_id)
 
     def _note_running(self, row: Any) -> None:
-        running = self._running
         if row.status == "running" and not row.until:
-            running.add(row.id)
+            self._running.add(row.id)
         else:
-            running.discard(row.id)
+            self._running.discard(row.id)
 
     def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
         self._note_entry(index, key, row_id, there=True)
@@ -198,19 +200,26 @@ class StoredState:
     def checkpoint(self, applied: int) -> Checkpoint:
         """Take what changed since the last checkpoint, as of now; `applied` is the last event folded in."""
         rows: dict[type[Row], list[tuple[Any, ...]]] = {}
-        for (kind, _), row in self._changed.items():
-            rows.setdefault(kind, []).append((*TABLES[kind].values(row), encode(row)))
-        taken = Checkpoint(applied, rows, list(self._changed), self._changed_entries, self._newly_dropped)
-        self._changed, self._changed_entries, self._newly_dropped = {}, {}, []
+        for kind, changed in self._changed.items():
+            values = TABLES[kind].values
+            rows[kind] = [(*values(row), encode(row)) for row in changed.values()]
+        names = {kind: list(changed) for kind, changed in self._changed.items()}
+        taken = Checkpoint(applied, rows, names, self._changed_entries, self._newly_dropped)
+        self._changed = {kind: {} for kind in TABLES}
+        self._changed_entries, self._newly_dropped = {}, []
         return taken
 
     def written(self, taken: Checkpoint) -> None:
         """The file has a checkpoint: let go of rows that are neither in progress nor changed again."""
         self._dropped.difference_update(taken.dropped)
         read, self._read = self._read, []
-        for kind, name in (*taken.names, *read):
-            if (kind, name) not in self._changed and _is_cold(self._rows[kind].get(name)):
-                self._rows[kind].pop(name, None)
+        for kind, name in read:
+            taken.names[kind].append(name)
+        for kind, names in taken.names.items():
+            rows, changed, is_cold = self._rows[kind], self._changed[kind], _COLD[kind]
+            for name in names:
+                if name not in changed and (row := rows.get(name)) is not None and is_cold(row):
+                    del rows[name]
         for index, key, row_id in taken.entries:
             over = self._entries.get((index, key))
             if over is not None and (index, key, row_id) not in self._changed_entries:
@@ -219,13 +228,16 @@ class StoredState:
                     del self._entries[index, key]
 
 
-def _is_cold(row: Row | None) -> bool:
-    match row:
-        case CycleRow():
-            return False
-        case TransactionRow():
-            return bool(row.until) or (row.status != "running" and row.call is None and not row.queue)
-        case HitRow():
-            return row.status != "running"
-        case _:
-            return True
+def _is_idle(row: TransactionRow) -> bool:
+    return bool(row.until) or (row.status != "running" and row.call is None and not row.queue)
+
+
+_COLD: dict[type[Row], Callable[[Any], bool]] = {
+    CycleRow: lambda _: False,
+    DefinitionRow: lambda _: True,
+    TransactionRow: _is_idle,
+    HitRow: lambda row: row.status != "running",
+    IncidentRow: lambda _: True,
+    UsageRow: lambda _: True,
+}
+"""Whether a row that the file has may leave memory."""

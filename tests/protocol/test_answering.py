@@ -91,14 +91,16 @@ def test_5_a_status_can_be_mapped(status: Any) -> None:
     ],
 )
 def test_5_2_a_respond_that_can_not_be_built_still_leaves_no_caller_waiting(respond: str, body: Any, kind: str) -> None:
-    """5.2: 500 names the step when the policy stops there, 204 when it is ignored and the pass completes."""
-    step = f"  r: {{respond: {{{respond}}}}}\n"
-    failing = begun(step, body, rules=STOP)
-    assert failing.incidents() == [kind]
-    status, problem = only_answer(failing)
-    assert (status, problem["step"], problem["status"]) == (500, "r", 500)
-    ignoring = begun(step, body)
-    assert (only_answer(ignoring), ignoring.incidents()) == ((204, None), [kind])
+    """5.2: 500 names the step, whatever the policy; ignored, the pass goes on, and its end is no success to be told."""
+    step = f"  r: {{respond: {{{respond}}}}}\n  after_: {{post: remote, path: /after}}\n"
+    failing, ignoring = begun(step, body, rules=STOP), begun(step, body)
+    for story in (failing, ignoring):
+        assert story.incidents() == [kind]
+        status, problem = only_answer(story)
+        assert (status, problem["step"], problem["status"]) == (500, "r", 500)
+    assert (failing.status(), ignoring.status()) == (["failed"], ["running"])
+    ignoring.answer()
+    assert (ignoring.status(), len(ignoring.replies())) == (["completed"], 1)
 
 
 def test_5_2_a_pass_that_completes_without_responding_answers_204() -> None:
@@ -215,10 +217,13 @@ def test_5_4_a_caller_of_a_process_that_died_is_recorded_as_such() -> None:
 
 def test_5_4_a_delivery_that_comes_again_finds_the_stored_answer() -> None:
     """5.4: byte for byte, and nothing runs twice."""
-    story = Story(cycle("  t: {webhook: shop}\n  r: {respond: {body: '{{ transaction.id }}'}}\n"))
+    story = Story(cycle("  t: {webhook: shop}\n  r: {respond: {body: ' {{ transaction.id }} ü\n\n', body_as: text}}\n"))
     headers = {"idempotency-key": "k"}
     first = story.ask("t", {}, headers=headers)
     hit = story.only().hit
+    (built,) = [event for event in story.journal if isinstance(event, ReplyBuilt)]
+    assert first is not None
+    assert first.body == built.body == f" c-{story.only().id} ü\n".encode()
     assert story.hit("t", {}, headers=headers) == Duplicate(hit)
     assert story.state.hit(hit).reply == first
     assert sum(isinstance(event, ReplyBuilt) for event in story.journal) == 1

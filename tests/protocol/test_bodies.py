@@ -15,7 +15,7 @@ from protocol.bodies import BodyError, read_body
 from protocol.cloudevents import read_event
 from protocol.inputs import Accepted, Hit
 from protocol.state import Reply
-from tests.protocol.story import Story
+from tests.protocol.story import Story, cycle
 
 CYCLE = """
 cycle: takes
@@ -170,3 +170,12 @@ def test_4_a_batch_of_events_is_refused() -> None:
     reply = Story(CYCLE).admit("asked", b"[]", headers={"content-type": "application/cloudevents-batch+json"})
     assert isinstance(reply, Reply)
     assert reply.status == 400
+
+
+@pytest.mark.parametrize("body", [b'{"sku": "tea"}', b'  [{"sku": "tea"}]'])
+def test_4_1_json_that_says_it_is_a_form_is_told_what_to_say(body: bytes) -> None:
+    """4.1: 400; `curl -d` says so of everything, so the answer names the content type that was meant."""
+    story = Story(cycle("  t: {webhook: shop}\n  r: {respond: {}}\n"))
+    reply = story.ask("t", body, headers={"content-type": "application/x-www-form-urlencoded"})
+    assert reply is not None
+    assert (reply.status, b"content-type: application/json" in reply.body) == (400, True)

@@ -68,7 +68,7 @@ def test_what_is_parked_is_bounded_for_a_value_and_for_a_cycle(monkeypatch: pyte
     assert refused(story, call_back(story, 3), recorded)
 
 
-def test_what_is_kept_for_a_stopped_cycle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_4_1_what_is_kept_for_a_stopped_cycle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """4.1: `while_stopped: collect` is bounded, and what was kept runs on start."""
     monkeypatch.setattr(routing, "COLLECTED_MAX", 2)
     story = Story(BUSY, started=False)

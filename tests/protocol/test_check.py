@@ -52,7 +52,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES)
-def test_each_rule_is_reported(text: str, expected: str) -> None:
+def test_2_each_rule_is_reported(text: str, expected: str) -> None:
     """The rule, the value found and the nearest valid name."""
     found = faults(text)
     assert any(expected in fault for fault in found), found
@@ -77,7 +77,7 @@ def test_a_location_that_is_declared_or_lies_in_what_is_declared_as_a_whole_is_n
     assert not faults(TRIGGER + f"  w: {step}\n")
 
 
-def test_all_faults_come_at_once_with_their_lines() -> None:
+def test_2_all_faults_come_at_once_with_their_lines() -> None:
     """Three faults in one file, each at its line."""
     text = TRIGGER + "  g:\n    get: remot\n    path: /x\n  h:\n    post: remote\n    pth: /x\n"
     found = faults(text + "  i: {decide: maybe}\n")
@@ -88,7 +88,7 @@ def test_all_faults_come_at_once_with_their_lines() -> None:
     ]
 
 
-def test_yaml_surprises_do_not_change_keys() -> None:
+def test_2_yaml_surprises_do_not_change_keys() -> None:
     """YAML 1.2: `no`, `on` and octal stay what they look like."""
     text = HEAD + TRIGGER + "  on: {post: remote, path: /x, safe_to_repeat: no, body: {n: 010, yes: on}}\n"
     definitions, found = check_project([Source("c.cycle.yaml", text)])
@@ -114,7 +114,7 @@ def test_an_alias_bomb_is_refused() -> None:
     assert "can not be read" in str(found[0])
 
 
-def test_the_schema_names_every_kind() -> None:
+def test_2_the_schema_names_every_kind_of_step() -> None:
     """Made from the types that read the file."""
     schema = json_schema()
     steps = schema["properties"]["steps"]["additionalProperties"]["oneOf"]
@@ -157,13 +157,13 @@ steps:
 """
 
 
-def test_a_fault_hides_no_other_and_makes_none_up() -> None:
+def test_2_a_fault_hides_no_other_and_makes_none_up() -> None:
     """Section 2: all faults of all files at once, whatever else is wrong in the same step, step next to it or file."""
     _, found = check_project([Source("broken.cycle.yaml", BROKEN), Source("links.cycle.yaml", LINKS)])
     told = [(fault.file.partition(".")[0], fault.line, fault.step, fault.nearest) for fault in found]
     assert told == [
         ("broken", 4, "", ""),
-        ("broken", 8, "t", ""),
+        ("broken", 8, "t", "text"),
         ("broken", 11, "book", "path"),
         ("broken", 13, "call", "remote"),
         ("broken", 14, "call", ""),

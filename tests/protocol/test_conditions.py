@@ -84,18 +84,18 @@ CASES: list[tuple[Any, str, Any, bool]] = [
 
 
 @pytest.mark.parametrize(("left", "name", "right", "expected"), CASES)
-def test_each_condition_holds_or_not(left: Any, name: str, right: Any, expected: bool) -> None:
+def test_9_each_condition_holds_or_not(left: Any, name: str, right: Any, expected: bool) -> None:
     """Every condition of section 9, on values as requests bring them."""
     test = compile_condition(Condition(left="step.value", op=name, right=right), {"step"})
     assert test({"step": {"value": left}}) is expected
 
 
-def test_the_table_walks_every_condition() -> None:
+def test_9_the_table_walks_every_condition() -> None:
     """None is left out."""
     assert {name for _, name, _, _ in CASES} == CONDITIONS
 
 
-def test_lists_combine_and_cel_strings_decide() -> None:
+def test_9_lists_combine_and_cel_strings_decide() -> None:
     """`all`, `any`, and a string of CEL."""
     big = Condition(left="step.n", op="greater", right=5)
     both = compile_condition(Condition(all=[big, "step.n < 9"]), {"step"})

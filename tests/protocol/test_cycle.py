@@ -144,7 +144,7 @@ def test_a_thousand_parked_hits_all_run_in_order() -> None:
     assert all(hit.status == "done" for hit in story.state.hits.values())
 
 
-def test_a_delivery_that_comes_again_does_not_run_again() -> None:
+def test_4_a_delivery_that_comes_again_does_not_run_again() -> None:
     """Section 4: the same key is a duplicate, the same key with another body is refused."""
     story = Story(ORDER)
     headers = {"idempotency-key": "k1"}
@@ -158,7 +158,7 @@ def test_a_delivery_that_comes_again_does_not_run_again() -> None:
     assert isinstance(story.hit("placed", {"order": "A2"}, headers=headers), Accepted)
 
 
-def test_a_stopped_cycle_refuses_or_collects() -> None:
+def test_4_1_a_stopped_cycle_refuses_or_collects() -> None:
     """4.1: 409, or parked until it starts."""
     story = Story(ORDER)
     story.stop()
@@ -171,7 +171,7 @@ def test_a_stopped_cycle_refuses_or_collects() -> None:
     assert collecting.status() == ["running"]
 
 
-def test_stop_cuts_passes_keeps_queues_and_leaves_holds() -> None:
+def test_11_stop_cuts_passes_keeps_queues_and_leaves_holds() -> None:
     """Section 11: what was not begun is kept and runs on start; held transactions survive."""
     story = held()
     second = story.hit("placed", {"order": "A2"})
@@ -181,7 +181,7 @@ def test_stop_cuts_passes_keeps_queues_and_leaves_holds() -> None:
     assert story.status() == ["held", "stopped"]
 
 
-def test_stop_during_a_pass_keeps_the_hits_behind_it_for_the_start() -> None:
+def test_11_stop_during_a_pass_keeps_the_hits_behind_it_for_the_start() -> None:
     """Section 11: hits not yet begun are kept."""
     story = held()
     story.hit("changed", {"job_id": 42, "status": "Despatched"})
@@ -192,7 +192,7 @@ def test_stop_during_a_pass_keeps_the_hits_behind_it_for_the_start() -> None:
     assert [hit.status for hit in story.state.hits.values()][-1] == "parked"
 
 
-def test_finish_ends_when_the_last_pass_has_ended() -> None:
+def test_11_finish_ends_when_the_last_pass_has_ended() -> None:
     """Section 11: `finish` drains first."""
     story = Story(ORDER)
     story.hit("placed", {"order": "A1"})

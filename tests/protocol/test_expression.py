@@ -39,7 +39,7 @@ def outcome(text: str, scope: dict[str, Any], *, cel: bool) -> tuple[str, Any]:
 
 @settings(deadline=None, max_examples=400)
 @given(value=values, path=paths)
-def test_a_plain_path_gives_what_cel_gives(value: Any, path: list[str]) -> None:
+def test_3_a_plain_path_gives_what_cel_gives(value: Any, path: list[str]) -> None:
     """Section 3: a property holds the two together, with missing keys, nulls, lists and other types."""
     text = "step" + "".join(path)
     assert compile_expression(text, {"step"}).is_plain_path
@@ -48,7 +48,7 @@ def test_a_plain_path_gives_what_cel_gives(value: Any, path: list[str]) -> None:
     assert type(fast[1]) is type(reference[1])
 
 
-def test_a_string_that_is_one_merge_field_keeps_its_type() -> None:
+def test_3_a_string_that_is_one_merge_field_keeps_its_type() -> None:
     """Section 3: otherwise the results are written into the text."""
     scope = {"order": {"total": 42, "paid": True, "lines": [1, 2], "note": None}}
     render = compile_template(
@@ -56,9 +56,11 @@ def test_a_string_that_is_one_merge_field_keeps_its_type() -> None:
         {"order"},
     ).render
     assert render(scope) == {"total": 42, "text": "T 42 true ", "all": ["x"]}
+    block = compile_template("\n  {{ order.lines }}\n", {"order"}).render(scope)
+    assert block == [1, 2], "spaces around it are how YAML writes a block of text"
 
 
-def test_a_name_out_of_scope_is_refused_with_the_nearest_one() -> None:
+def test_3_a_name_out_of_scope_is_refused_with_the_nearest_one() -> None:
     """Section 2: `check` names the nearest valid name."""
     with pytest.raises(ExpressionError, match="did you mean order_placed"):
         compile_expression("order_place.id", {"order_placed", "vars"})
@@ -66,7 +68,7 @@ def test_a_name_out_of_scope_is_refused_with_the_nearest_one() -> None:
         compile_expression("size(order_place.lines) > 1", {"order_placed", "vars"})
 
 
-def test_cel_evaluates_what_is_no_plain_path() -> None:
+def test_3_cel_evaluates_what_is_no_plain_path() -> None:
     """Section 3: functions, comparisons and macros are CEL's."""
     scope = {"order": {"lines": [{"n": 2}, {"n": 5}]}}
     assert compile_expression("order.lines.exists(l, l.n > 4)", {"order"}).evaluate(scope) is True
@@ -119,3 +121,19 @@ def test_a_nul_character_that_has_no_stand_in_is_an_error(text: str, value: str)
     with pytest.raises(ExpressionError, match="NUL"):
         compiled.evaluate({"step": value})
     compiled.evaluate({"step": value.replace("\0", "")})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("step.price * step.count", "* does not take text and a whole number; a decimal is text here: write double(…)"),
+        ("step.price + 1.5", "+ does not take text and a number; a decimal is text here: write double(…)"),
+        ("step.count * 1.5", "* does not take a whole number and a number: write double(…) around the whole one"),
+        ("step.flag && step.count", "No matching overloads"),
+    ],
+)
+def test_3_what_can_not_be_calculated_is_told_with_its_cure(text: str, said: str) -> None:
+    """Section 3: CEL mixes no types; a decimal stays text so that nothing of it is lost, and that surprises."""
+    with pytest.raises(ExpressionError) as raised:
+        compile_expression(text, {"step"}).evaluate({"step": {"price": "4.2", "count": 3, "flag": True}})
+    assert said in str(raised.value)

@@ -11,7 +11,7 @@ from protocol.definition import FieldSpec, FieldType
 from protocol.fields import Contract
 
 
-def test_locations_with_lists_are_read_item_by_item() -> None:
+def test_3_locations_with_lists_are_read_item_by_item() -> None:
     """`[lines].sku`, `a.[list].b` and `[].x`."""
     contract = Contract({"[lines].sku": "text", "a.[list].b": "integer"})
     data, faults = contract.read({"lines": [{"sku": 7, "other": 1}], "a": {"list": [{"b": "8"}, {}]}})

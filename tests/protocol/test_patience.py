@@ -104,6 +104,16 @@ def test_7_a_longer_wait_that_another_call_was_told_holds_for_all() -> None:
     assert waits(story) == [(0, "limited"), (1, "limited"), (0, "remote")]
 
 
+def test_7_a_shorter_wait_than_another_call_was_told_is_as_long_as_that() -> None:
+    """Section 7: one was told five minutes, then another 60 seconds: it waits for five minutes, and not twice."""
+    story = Story(SHOP)
+    first, second = ask(story, 1), ask(story, 2)
+    refused(story, first, retry_after="300")
+    refused(story, second, retry_after="60")
+    assert (second.until - story.at) / SECOND == 300
+    assert waits(story) == [(0, "limited"), (1, "limited")]
+
+
 def test_7_a_retry_that_is_due_earlier_waits_too() -> None:
     """Sections 7 and 10: the gap of the policy is the least, the remote's word goes over it, and costs no attempt."""
     story = Story(SHOP.replace("steps:", "settings: {on_error: {retry: [10 seconds, 10 seconds]}}\nsteps:"))

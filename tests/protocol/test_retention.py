@@ -453,7 +453,7 @@ def test_an_age_is_the_cycles_own_else_the_servers_else_the_default() -> None:
         ("failed: 99999 days", "at most 3660 days"),
         ("held: never", "must be written as e.g. 30 days, or forever"),
         ("bodys: 7 days", "is no key here"),
-        ("bodies: 7", "expected `str`, got `int`"),
+        ("bodies: 7", "must be written as e.g. 30 days, or forever"),
     ],
 )
 def test_check_names_the_age_that_is_none(said: str, rule: str) -> None:

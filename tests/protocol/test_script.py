@@ -51,3 +51,20 @@ def test_9_a_script_that_names_no_module_of_the_project_is_a_fault() -> None:
     (fault,) = check_project([source], ["works", "other.part"])[1]
     assert (fault.line, fault.rule) == (7, "script names no Python module of this project")
     assert (fault.found, fault.nearest) == ("work", "works")
+
+
+def test_12_a_script_is_a_task_whether_or_not_it_works() -> None:
+    """Section 12: each call of a function counts one, success or incident."""
+    story = Story(CYCLE % "ignore")
+    story.hit("asked", {"n": 1})
+    story.script({"n": 2})
+    story.hit("asked", {"n": 2})
+    story.no_answer(transaction=max(story.state.transactions))
+    assert [row.tasks for row in story.state.usages.values() if row.step == "work"] == [2]
+
+
+def test_9_a_script_has_60_seconds() -> None:
+    """Section 9: longer work belongs behind a call of its own."""
+    story = Story(CYCLE % "ignore")
+    story.hit("asked", {"n": 1})
+    assert [call.request.timeout for call in story.calls()] == [60 * 10**9]

@@ -1,5 +1,7 @@
 """Tasks (section 12): what is metered, on which day, and that replay counts the same."""
 
+import pytest
+
 from tests.protocol.story import NOON, Story
 
 CYCLE = """
@@ -40,6 +42,17 @@ def test_12_hits_attempts_and_responses_are_tasks_and_logic_is_free() -> None:
     story.answer({})
     assert tasks(story)[1, "answer"] == 1, "though its caller was told 502 a day ago"
     assert story.incidents() == ["remote_error", "already_answered"]
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_12_a_response_is_a_task_whatever_it_says(status: int) -> None:
+    """Section 12: it was built for a caller; that a refusal is what he is told makes no difference."""
+    story = Story(CYCLE, OTHER)
+    story.hit("asked", {"n": 1})
+    story.later(1)
+    story.answer({"status": status})
+    story.answer({})
+    assert (story.replies()[-1][0], tasks(story)[0, "answer"]) == (status, 1)
 
 
 def test_12_a_repeat_is_no_task_and_a_response_that_came_to_nothing_is_one() -> None:

@@ -175,3 +175,22 @@ def test_2_what_is_wrong_with_a_verification_is_said_when_the_file_is_checked(sa
 def test_every_scheme_has_a_vector() -> None:
     """A scheme that is added brings its proof."""
     assert {said.scheme for said, *_ in VECTORS.values()} | {"stripe"} == set(get_args(Scheme))
+
+
+@pytest.mark.parametrize("name", sorted(VECTORS))
+def test_4_every_live_secret_is_compared_in_constant_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 4: how long a refusal takes says nothing of the secret, nor of which one is the live one."""
+    said, secret, headers, body, at = VECTORS[name]
+    other = "whsec_" + "A" * 32 if said.scheme == "standard_webhooks" else "another-secret"
+    compared: list[bool] = []
+    honest = hmac.compare_digest
+
+    def compare(one: bytes, two: bytes) -> bool:
+        compared.append(honest(one, two))
+        return compared[-1]
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for live in ([secret, other], [other, secret]):
+        compared.clear()
+        verify(said, live, headers, body, at * SECOND)
+        assert sorted(compared) == [False, True], "both are compared, whichever comes first"

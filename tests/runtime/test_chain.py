@@ -159,3 +159,29 @@ class Stuck(Recorder):
             self.reached.set()
             await self.release.wait()
         return answer({})
+
+
+CHAIN = """
+cycle: link%d
+connectors: {shop: {concurrency: 1}}
+steps:
+  asked: {webhook: shop, answer_within: 50 seconds}
+  ask: {post: shop, url: "cycle:link%d/asked", body: {}}
+  answer: {respond: {body: {depth: "{{ ask.body.depth + 1 }}"}}}
+"""
+LAST = """
+cycle: link12
+connectors: {shop: {concurrency: 1}}
+steps:
+  asked: {webhook: shop}
+  answer: {respond: {body: {depth: 0}}}
+"""
+
+
+async def test_8_a_chain_of_any_length_runs_at_concurrency_one(tmp_path: Path) -> None:
+    """Section 8: who waits on a link holds no slot: neither of the connector nor of the passes in progress."""
+    files = [CHAIN % (at, at + 1) for at in range(12)]
+    async with running(tmp_path, *files, LAST, running_max=1) as rig:
+        for _ in range(2):
+            reply = await rig.ask("link0", "asked", {})
+            assert (reply.status, reply.body) == (200, b'{"depth":12}')

@@ -108,7 +108,7 @@ async def rigged(kind: str, options: JournalOptions = WIDE) -> AsyncGenerator[Ri
         appender.stop()
 
 
-async def test_what_is_submitted_is_durable_and_released_in_order(kind: str) -> None:
+async def test_4_1_what_is_submitted_is_durable_and_released_in_order(kind: str) -> None:
     """Given groups submitted before and while the committer runs, then journal and releases have that one order."""
     async with rigged(kind) as rig, trio.open_nursery() as nursery:
         for number in range(50):

@@ -28,7 +28,7 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path: Path, text: str, said: str
         load_settings(tmp_path)
 
 
-def test_a_secret_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+def test_15_the_admin_token_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
     """Mode 0600, the same at every start."""
     path = tmp_path / "data" / "admin.token"
     first = secret_file(path)

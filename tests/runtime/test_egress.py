@@ -35,13 +35,13 @@ PUBLIC = ["93.184.216.34", "1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:f
 
 
 @pytest.mark.parametrize("text", NEVER)
-def test_metadata_and_link_local_are_refused_whatever_the_connector_says(text: str) -> None:
+def test_7_metadata_and_link_local_are_refused_whatever_the_connector_says(text: str) -> None:
     """No connector opens them, and no IPv6 spelling hides them."""
     assert judge(ip_address(text), allow_private=True) == "which no call may reach"
 
 
 @pytest.mark.parametrize("text", PRIVATE)
-def test_private_addresses_need_the_word_of_the_connector(text: str) -> None:
+def test_7_private_addresses_need_the_word_of_the_connector(text: str) -> None:
     """Refused with the cure, unless the connector says `allow_private`."""
     assert "allow_private" in judge(ip_address(text), allow_private=False)
     assert not judge(ip_address(text), allow_private=True)
@@ -167,7 +167,7 @@ async def test_a_name_that_leads_to_a_forbidden_address_is_refused(found: Sequen
     assert failed.reason.startswith("shop.example is ")
 
 
-async def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to() -> None:
+async def test_7_a_name_is_resolved_once_and_the_checked_address_is_connected_to() -> None:
     """Given a name whose second answer would be another, when a call is made, then there is no second question."""
     async with serving(always(answer(200))) as remote:
         asked: list[str] = []
@@ -196,7 +196,7 @@ async def test_a_kept_connection_of_a_trusted_connector_serves_no_other() -> Non
         assert len(remote.requests) == 1
 
 
-async def test_each_hop_of_a_redirect_is_checked() -> None:
+async def test_7_each_hop_of_a_redirect_is_checked() -> None:
     """A remote can not send us where we would not go ourselves."""
     names = {"inside.example": ["169.254.169.254"]}
     async with serving(always(answer(302, location="http://inside.example/latest/meta-data"))) as remote:
@@ -206,7 +206,7 @@ async def test_each_hop_of_a_redirect_is_checked() -> None:
 
 
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
-async def test_the_server_itself_is_not_reached_over_the_network(bound: str) -> None:
+async def test_7_the_server_itself_is_not_reached_over_the_network(bound: str) -> None:
     """Section 7: links are the way, and the error says so; a neighbour's port is none of ours."""
     async with serving(always(answer(200))) as remote, outbound() as out:
         out.listen_at(own_address(f"http://{bound}:{remote.port}"))

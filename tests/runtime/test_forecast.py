@@ -61,7 +61,7 @@ def test_given_a_version_that_has_everything_then_all_that_can_be_run_again_woul
     }
 
 
-def test_given_a_version_that_maps_what_is_not_there_then_it_says_what_and_how_many(
+def test_11_given_a_version_that_maps_what_is_not_there_then_it_says_what_and_how_many(
     cli: Cli, tmp_path: Path, data: Path
 ) -> None:
     """By step and field; the exit code is 0, since to stay is no fault."""

@@ -99,7 +99,7 @@ def data_of(story: Story, row: TransactionRow) -> dict[str, Any]:
     return hidden(story, row.cycle).steps(row.data)
 
 
-def test_given_a_payment_when_its_events_are_read_then_no_secret_is_in_them() -> None:
+def test_3_given_a_payment_when_its_events_are_read_then_no_secret_is_in_them() -> None:
     """Wherever it went: raw bodies, data, rendered requests, match keys, delivery keys and answers."""
     story = paid()
     assert "secret" in repr(story.journal)
@@ -131,7 +131,7 @@ def test_13_given_a_payment_that_is_resumed_then_no_secret_is_in_its_events() ->
     assert masked >= {"TransactionResumed", "CallWithheld"}
 
 
-def test_given_a_payment_when_its_data_is_read_then_only_what_is_declared_is_masked() -> None:
+def test_3_given_a_payment_when_its_data_is_read_then_only_what_is_declared_is_masked() -> None:
     """And the data that the steps use is left alone."""
     story = paid()
     shown = data_of(story, story.only())

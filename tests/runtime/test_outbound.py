@@ -26,7 +26,7 @@ async def test_ten_calls_in_a_row_share_one_connection() -> None:
         assert [request.connection for request in remote.requests] == [1] * 10
 
 
-async def test_every_attempt_carries_the_key_of_its_call() -> None:
+async def test_7_every_attempt_carries_the_key_of_its_call() -> None:
     """Ours, whatever a connector or a step would rather send, and once."""
     connector = Connector(allow_private=True, headers={"Idempotency-Key": "theirs"})
     async with serving(OK) as remote, outbound() as out:
@@ -86,7 +86,7 @@ async def test_a_url_that_is_none_is_a_failed_call(url: str) -> None:
 # ---------------------------------------------------------------- secrets
 
 
-async def test_secrets_are_put_on_when_the_request_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_3_secrets_are_put_on_when_the_request_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rotated secret is used by the next call; the newline of a file it came from is not sent."""
     connector = Connector(
         allow_private=True, base_url="{{ env.SHOP_URL }}", headers={"authorization": "Bearer {{ env.SHOP_TOKEN }}"}
@@ -99,7 +99,7 @@ async def test_secrets_are_put_on_when_the_request_leaves(monkeypatch: pytest.Mo
     assert [request.header("authorization") for request in remote.requests] == ["Bearer first", "Bearer second"]
 
 
-async def test_credentials_in_the_base_url_become_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_7_credentials_in_the_base_url_become_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
     """As curl and browsers do."""
     async with serving(OK) as remote, outbound() as out:
         monkeypatch.setenv("SHOP_WORD", "pass")
@@ -119,7 +119,7 @@ async def test_credentials_in_the_base_url_become_a_header(monkeypatch: pytest.M
         ("127.0.0.1", lambda _: Connector(base_url="http://{{ env.WORD }}:9")),
     ],
 )
-async def test_no_error_shows_a_secret(
+async def test_3_no_error_shows_a_secret(
     monkeypatch: pytest.MonkeyPatch, value: str, make: Callable[[str], Connector]
 ) -> None:
     """Errors are journaled and shown; the host of a secret URL is a secret too."""
@@ -165,7 +165,7 @@ def leading(*places: str) -> Script:
 
 
 @pytest.mark.parametrize(("hops", "arrives"), [(5, True), (6, False)])
-async def test_a_get_follows_five_redirects(hops: int, *, arrives: bool) -> None:
+async def test_7_a_get_follows_five_redirects(hops: int, *, arrives: bool) -> None:
     """One more is a failure, not an answer."""
     async with serving(leading(*(f"/{hop + 1}" for hop in range(hops)))) as remote, outbound() as out:
         done = await out.perform(call(f"{remote.url}/0", "GET"), LOCAL)
@@ -177,7 +177,7 @@ async def test_a_get_follows_five_redirects(hops: int, *, arrives: bool) -> None
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_only_a_get_follows(method: str) -> None:
+async def test_7_only_a_get_follows(method: str) -> None:
     """Of the others the redirect is the answer."""
     async with serving(leading("/1")) as remote, outbound() as out:
         done = await out.perform(call(f"{remote.url}/0", method), LOCAL)

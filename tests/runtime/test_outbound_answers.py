@@ -35,7 +35,7 @@ def breaking(part: bytes) -> Script:
 # ---------------------------------------------------------------- what comes back, or does not
 
 
-async def test_no_answer_in_time_may_have_had_an_effect(mock_clock: trio.testing.MockClock) -> None:
+async def test_7_no_answer_in_time_may_have_had_an_effect(mock_clock: trio.testing.MockClock) -> None:
     """Given a remote that is silent, when the timeout of the call passes, then the phase is `sent`."""
     async with serving(hang) as remote, outbound() as out:
         outcomes = await _timed_out(mock_clock, out.perform(call(remote.url), LOCAL), remote.seen)

@@ -23,7 +23,7 @@ from tests.runtime.test_state import eventful
 from tests.system.harness import ROOT
 
 
-def test_given_a_journal_when_folded_then_the_state_is_the_live_one(tmp_path: Path) -> None:
+def test_14_given_a_journal_when_folded_then_the_state_is_the_live_one(tmp_path: Path) -> None:
     """Invariant 5, over the bytes of a real folder; the number and the instant reached are told."""
     story = eventful()
     reader = LocalLog.open_reader(journaled(tmp_path, story) / "journal")
@@ -59,7 +59,7 @@ def moments(story: Story) -> list[dict[str, Any]]:
     return views
 
 
-def test_given_a_transaction_when_looked_at_over_time_then_call_timer_match_and_fate_are_told() -> None:
+def test_14_given_a_transaction_when_looked_at_over_time_then_call_timer_match_and_fate_are_told() -> None:
     """The data of each step, the open call, the hold, the key it matches by, and what became of the connection."""
     story = payments()
     called = next(view for view in moments(story) if view["call"])
@@ -143,7 +143,7 @@ def test_14_given_a_moment_then_the_event_that_made_it_is_told(cli: Cli, tmp_pat
     assert by_time.json["seq"] < len(story.journal) - 1
 
 
-def test_given_a_match_of_several_when_replayed_then_all_candidates_are_named(cli: Cli, tmp_path: Path) -> None:
+def test_14_given_a_match_of_several_when_replayed_then_all_candidates_are_named(cli: Cli, tmp_path: Path) -> None:
     """Both payments wait for 7; the later one takes the request."""
     story = payments()
     data = journaled(tmp_path, story)
@@ -174,7 +174,7 @@ def test_given_a_moment_when_replayed_until_it_then_the_transaction_is_shown_as_
     assert cli("replay", data, "--transaction", f"other-{first}").code == 1
 
 
-def test_given_a_journal_when_replayed_then_cycles_are_counted_and_compared(cli: Cli, tmp_path: Path) -> None:
+def test_14_given_a_journal_when_replayed_then_cycles_are_counted_and_compared(cli: Cli, tmp_path: Path) -> None:
     """The digest of the whole; a store is compared only when there is one, at the same event."""
     story = payments()
     data = journaled(tmp_path, story)
@@ -207,7 +207,7 @@ def test_given_the_guard_when_something_opens_a_socket_then_it_is_refused() -> N
         "import trio; trio.run(trio.sleep, 0)",
     ],
 )
-def test_given_the_guard_in_a_process_of_its_own_then_nothing_reaches_the_network(attempt: str) -> None:
+def test_14_given_the_guard_in_a_process_of_its_own_then_nothing_reaches_the_network(attempt: str) -> None:
     """Whichever way something asks: a socket, a name, another thread, a client, a loop."""
     code = f"from runtime.replay import forbid_sockets\nwith forbid_sockets():\n    {attempt}"
     done = subprocess.run(
@@ -217,7 +217,7 @@ def test_given_the_guard_in_a_process_of_its_own_then_nothing_reaches_the_networ
     assert "SocketRefused: a replay opens no socket" in done.stderr
 
 
-def test_given_the_command_when_it_replays_then_the_guard_holds(
+def test_14_given_the_command_when_it_replays_then_the_guard_holds(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fold itself runs under it."""

@@ -68,7 +68,7 @@ def all_pages(database: Database, wanted: Filter, limit: int) -> list[int]:
         after = page.next
 
 
-def test_every_combination_of_filters_is_exact_whatever_the_page(database: Database) -> None:
+def test_15_every_combination_of_filters_is_exact_whatever_the_page(database: Database) -> None:
     """Given many transactions, when they are listed page by page, then the list is what a plain scan finds."""
     chance = random.Random(15)
     rows = [

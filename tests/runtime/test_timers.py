@@ -71,7 +71,7 @@ async def run_for(timers: Timers, seconds: float) -> None:
         await timers.run()
 
 
-async def test_timers_fire_in_due_order_each_within_a_second(
+async def test_6_7_timers_fire_in_due_order_each_within_a_second(
     state: StoredState, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Given holds and parked hits over an hour, in the file and in memory, then each fires when it is due."""
@@ -90,7 +90,7 @@ async def test_timers_fire_in_due_order_each_within_a_second(
 
 
 @pytest.mark.parametrize("saved", [True, False])
-async def test_overdue_timers_fire_first_and_in_due_order(
+async def test_9_overdue_timers_fire_first_and_in_due_order(
     state: StoredState, autojump_clock: trio.testing.MockClock, *, saved: bool
 ) -> None:
     """Given a process that was down, when it starts, then what is overdue fires at once, the oldest first."""

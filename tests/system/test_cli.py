@@ -115,7 +115,7 @@ def names(shell: Shell) -> list[str]:
     return [one["transaction"] for one in shell.server.transactions("&cycle=orders")][::-1]
 
 
-def test_urls_are_the_same_while_the_server_runs_and_when_it_has_stopped(tmp_path: Path) -> None:
+def test_4_urls_are_the_same_while_the_server_runs_and_when_it_has_stopped(tmp_path: Path) -> None:
     """Random identifiers come from the journal, pinned ones as well."""
     (tmp_path / "quotes.cycle.yaml").write_text(QUOTES.replace("identifier: quotes-asked, ", ""))
     port = free_port()

@@ -56,7 +56,7 @@ CALLBACKS = 1000
 
 
 @pytest.mark.timeout(240)
-def test_nothing_answered_is_lost_and_nothing_runs_twice(tmp_path: Path) -> None:
+def test_4_1_nothing_answered_is_lost_and_nothing_runs_twice(tmp_path: Path) -> None:
     """4.1: 20 kills at random instants, the store deleted between some; each answered request has its one place.
 
     A job answered 202 is a transaction with one effect; a callback answered 202 is one pass, or parked, or expired.
@@ -175,7 +175,7 @@ def test_a_synchronous_answer_survives_the_process(tmp_path: Path) -> None:
         assert other.status_code == 409
 
 
-def test_sigterm_drains_and_exits_cleanly(tmp_path: Path) -> None:
+def test_11_sigterm_drains_and_exits_cleanly(tmp_path: Path) -> None:
     """Section 11: stop accepting, finish, flush, exit 0."""
     (tmp_path / "quotes.cycle.yaml").write_text(QUOTE)
     server = Server(tmp_path)
@@ -186,7 +186,7 @@ def test_sigterm_drains_and_exits_cleanly(tmp_path: Path) -> None:
         assert server.settled("quotes")["completed"] == 1
 
 
-def test_a_callback_from_inside_the_handler_is_not_lost(tmp_path: Path) -> None:
+def test_6_5_a_callback_from_inside_the_handler_is_not_lost(tmp_path: Path) -> None:
     """6.5: it arrives before the call that caused it has returned, and is delivered when the hold is reached."""
     with Partner() as partner:
         text = (CYCLE % partner.url).replace("/effects", "/jobs")

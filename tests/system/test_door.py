@@ -144,7 +144,7 @@ def test_broken_requests_crash_nothing(server: Server, raw: bytes) -> None:
     assert httpx.get(f"{server.url}/readyz").status_code == 200
 
 
-def test_orders_stop_and_start_a_cycle(server: Server) -> None:
+def test_15_orders_stop_and_start_a_cycle(server: Server) -> None:
     """Section 11: a stopped cycle answers 409; it starts again."""
     assert server.api("cycles/chain3/stop", method="POST")["status"] == "stopped"
     assert server.hit("chain-asked-3", {"n": 1}).status_code == 409

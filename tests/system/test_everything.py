@@ -92,7 +92,7 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
-def test_given_the_language_then_the_project_uses_all_of_it() -> None:
+def test_2_given_the_language_then_the_project_uses_all_of_it() -> None:
     """Every kind of step, every key, every word of a key and every condition; the command finds no fault."""
     definitions, faults = read_project(PROJECT)
     assert not faults, [str(fault) for fault in faults]

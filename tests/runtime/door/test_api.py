@@ -11,8 +11,9 @@ import pytest
 import trio.testing
 from quart_trio import QuartTrio
 
+from protocol.ages import Ages
 from protocol.events import CallIntended
-from protocol.inputs import CallAnswer, CallFailure
+from protocol.inputs import Accepted, CallAnswer, CallFailure, Ignored, Retain
 from runtime.config import Settings
 from runtime.door import Door, make_app, shapes
 from runtime.door.openapi import OPERATIONS, QUERIES, document
@@ -155,6 +156,54 @@ async def test_15_a_status_tells_its_caller_exactly_what_the_contract_says(tmp_p
             "cycle": "jobs",
             "status": "parked",
         }
+
+
+NEWS = """
+cycle: news
+connectors: {shop: {}}
+steps:
+  asked: {webhook: shop}
+  back: {webhook: shop, fields: {id: text, at: integer}, match: {id: asked.id}, newer_than: at, park: 1 minute}
+"""
+
+
+async def test_15_every_status_has_the_shape_that_is_described(tmp_path: Path, autojump_clock: object) -> None:
+    """Section 15: also of a request that was ignored or expired, and of one whose transaction is removed."""
+    del autojump_clock
+    async with running(tmp_path, NEWS, QUOTES) as rig:
+        caller = Caller(rig)
+        told: dict[str, int] = {}
+        await rig.hit("news", "asked", {"id": "a"}).decided()
+        for number in (9, 7):
+            ignored = (await rig.hit("news", "back", {"id": "a", "at": number}).decided()).verdict
+        assert isinstance(ignored, Ignored)
+        told["ignored"] = ignored.hit
+        await rig.hit("news", "back", {"id": "b"}).decided()
+        told["expired"] = (await caller.json("/api/parked"))["parked"][0]["hit"]
+        await trio.sleep(61)
+        quoted = rig.hit("quotes", "asked", {"n": 7}, **{"idempotency-key": "k"})
+        outcome = (await quoted.decided()).verdict
+        assert isinstance(outcome, Accepted)
+        told["completed"] = outcome.hit
+        await caller.settled()
+        for status, hit in told.items():
+            found = await caller.json(f"/status/{hit}.{caller.door.sign(hit)}")
+            assert msgspec.convert(found, shapes.Status).status == status
+        ages = Ages(1, 1, 0, 0)
+        await rig.engine.order(Retain("quotes", rig.engine.clock() + 10**9, ages, (outcome.transaction,))).decided()
+        found = await caller.json(f"/status/{outcome.hit}.{caller.door.sign(outcome.hit)}")
+        assert msgspec.convert(found, shapes.Status).status == "removed"
+        assert found["answer"]["status"] == 201
+
+
+async def test_15_a_status_url_is_good_for_its_own_hit_alone(tmp_path: Path) -> None:
+    """Section 15: the capability is signed, per hit: another signature, none, or that of another hit is a 404."""
+    async with calling(tmp_path) as caller:
+        hit = (await caller.json("/api/parked"))["parked"][0]["hit"]
+        own = caller.door.sign(hit)
+        assert (await caller.ask(f"/status/{hit}.{own}", authorization="")).status_code == 200
+        for wrong in (own[:-1] + ("0" if own[-1] != "0" else "1"), "", own[:-1], caller.door.sign(hit + 1)):
+            assert (await caller.ask(f"/status/{hit}.{wrong}")).status_code == 404
 
 
 async def test_15_failed_transactions_are_found_by_the_value_they_had_reached(tmp_path: Path) -> None:
@@ -301,10 +350,30 @@ async def test_15_metrics_of_a_server_that_recovers_say_that_it_is_not_ready() -
     assert found == {"ready": 0, 'hits_total{cycle="",answer="503"}': 1}
 
 
+async def test_15_readiness_is_503_with_progress_until_the_journal_is_read(tmp_path: Path) -> None:
+    """Section 15: alive from the start; ready once requests are taken, and no more when the server stops."""
+    door = Door(Settings(), "token", "key")
+    client = make_app(door).test_client()
+    door.progress = 7
+    starting = await client.get("/readyz")
+    told = msgspec.json.decode(await starting.get_data(as_text=False))
+    assert (starting.status_code, told["progress"], starting.headers["retry-after"]) == (503, 7, "1")
+    assert (await client.get("/healthz")).status_code == 200
+    async with calling(tmp_path) as caller:
+        assert (await caller.ask("/readyz")).status_code == 200
+        caller.door.draining = True
+        assert (await caller.ask("/readyz")).status_code == 503
+        assert (await caller.ask("/webhook/any", "POST", {})).status_code == 503
+        assert (await caller.ask("/healthz")).status_code == 200
+
+
 async def test_15_nothing_below_api_is_told_without_the_token(tmp_path: Path) -> None:
-    """Section 15: whatever the method, and for the description too."""
+    """Section 15: whatever the method, and for the description too; nor with another one, or by another scheme."""
     async with calling(tmp_path) as caller:
         client = caller.app.test_client()
+        for wrong in ("Bearer toke", "Bearer tokens", "Bearer ", "Bearer", "Basic token", "token", ""):
+            assert (await caller.ask("/api/cycles", authorization=wrong)).status_code == 401, wrong
+        assert (await caller.ask("/api/cycles", authorization="bearer token")).status_code == 200
         for operation in OPERATIONS:
             if operation.path.startswith("/api"):
                 path = operation.path.replace("{name}", "jobs").replace("{hit}", "1")
