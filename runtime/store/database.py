@@ -59,6 +59,19 @@ class Database(Look):
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         return connection
 
+    def check(self) -> None:
+        """Look at the structure of the whole file: a tenth of a second for 100,000 rows. Blocks.
+
+        Raises:
+            StoreError: it is damaged; what a request would meet is found before the first one comes.
+        """
+        try:
+            (found,) = self.select("PRAGMA quick_check(1)")[0]
+        except sqlite3.DatabaseError as fault:
+            found = str(fault)
+        if found != "ok":
+            raise StoreError(f"{self.path.name} is damaged: {found}")
+
     def close(self) -> None:
         """Close both connections; nothing is lost, batches are written when they are given."""
         self._reader.close()
