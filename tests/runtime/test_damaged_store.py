@@ -32,7 +32,7 @@ async def test_a_store_with_a_broken_page_is_built_again(tmp_path: Path, table: 
         for order in range(50):
             await rig.hit("orders", "placed", {"order": f"A{order}"}).decided()
         await rig.engine.checkpointed()
-        (root,) = rig.engine.state.database.select(f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")[0]
+        (root,) = rig.engine.state.database.select("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))[0]
         rig.engine.state.database.select("PRAGMA wal_checkpoint(TRUNCATE)")
     path = tmp_path / "store.sqlite"
     content = bytearray(path.read_bytes())
