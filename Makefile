@@ -7,8 +7,11 @@ READY := $(VENV)/.ready
 CODE := protocol journal runtime tests bench examples
 
 SEEDS ?= 2000
+FAULTS ?= 30
+FUZZED := tests/protocol/test_hostile_files.py tests/protocol/test_cost.py tests/runtime/test_hostile_settings.py \
+	tests/journal/test_hostile_bytes.py tests/runtime/door/test_hostile_requests.py tests/system/test_described_api.py
 
-.PHONY: serve test check audit bench simulate fmt
+.PHONY: serve test check audit bench simulate faults fmt
 
 # Done again only when the dependencies may have changed.
 $(READY): pyproject.toml
@@ -42,6 +45,10 @@ bench: $(READY)
 # The whole runtime under faults, from seeds: minutes, and not part of `check`, which runs a slice of it.
 simulate: $(READY)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+# Fuzzing with new examples, so many times as long as in `check`: some ten minutes.
+faults: $(READY)
+	FAULTS=$(FAULTS) $(BIN)/pytest -q --timeout 3600 $(FUZZED)
 
 fmt: $(READY)
 	$(BIN)/ruff format $(CODE)

@@ -1,11 +1,18 @@
-"""`python -m bench [core|http|outbound|scale|soak]`: the table of what takes seconds, or of the parts named."""
+"""`python -m bench [core|http|outbound|overload|scale|soak]`: the table of what takes seconds, or of parts."""
 
 import sys
 
-from bench import core, http, outbound, scale
+from bench import core, http, outbound, overload, scale
 from bench.table import head
 
-PARTS = {"core": core.run, "http": http.run, "outbound": outbound.run, "scale": scale.run, "soak": scale.soak}
+PARTS = {
+    "core": core.run,
+    "http": http.run,
+    "outbound": outbound.run,
+    "overload": overload.run,
+    "scale": scale.run,
+    "soak": scale.soak,
+}
 
 USUAL = ("core", "http", "outbound")  # The others take minutes.
 

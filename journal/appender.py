@@ -171,13 +171,14 @@ class Appender:
     def upkeep(self, pause: Callable[[], None] | None) -> bool:
         """See `LocalLog.prepare_spare`."""
         with self._upkeep_lock:
-            self.check_usable()  # Takes the lock: what another thread is writing right now is not interrupted.
+            self._check_ours()
             try:
                 self._writer.hash_ahead()
                 return self._shelf.prepare_spare(pause)
             except OSError as error:
                 if error.errno in FULL_ERRNOS:
                     raise _full("the spare segment", error) from error
+                self._check_ours()  # Who takes a folder over removes the spare of the owner before.
                 self._fail("preparing the spare segment", error)
 
     def trim(self, upto_seq: int) -> int:
@@ -230,7 +231,7 @@ class Appender:
     def aside(self, doing: str) -> Generator[None]:
         """Write a file of its own beside the segments, while commits go on; a full disk is no failure."""
         with self._aside_lock:
-            self.check_usable()
+            self._check_ours()
             try:
                 yield
             except OSError as error:
@@ -279,6 +280,12 @@ class Appender:
         if epoch != self._epoch:
             raise Fenced(epoch, self._epoch)
         self._check_manifest(epoch)
+
+    def _check_ours(self) -> None:
+        """Raise unless the log is usable and nobody took it over; waits for what another thread is writing."""
+        with self._lock:
+            self._check_usable()
+            self._check_manifest(self._epoch)
 
     def _check_usable(self) -> None:
         if self._failure or self._doing:

@@ -1,13 +1,15 @@
 """The files of a journal folder, changed only in orders that survive a crash.
 
-A new segment: zero-fill a spare under a temporary name, sync, rename to `spare.seg`; write the header, sync,
-rename to its own name, sync the folder; only then let the manifest name it; only then write frames. So a
-crash leaves at most a spare, or one successor with a good header and no frames.
+A new segment: zero-fill a spare under a temporary name, sync; write the header, sync, rename to its own name, sync the
+folder; only then let the manifest name it; only then write frames. So a crash leaves at most a spare, or one successor
+with a good header and no frames. The name of a spare is its process's own: one that was replaced while it stood still
+and goes on filling its spare must not find that file to be a segment of the new owner.
 
 The spare is made ahead of use, because filling takes tens of milliseconds and, on a full disk, fails: it is
 better to learn that while the active segment still has room.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Final
 
 import msgspec.structs
 
+from journal.files import LOCK_NAME, TEMPORARY_SUFFIX
 from journal.manifest import Manifest, save_manifest
-from journal.segment import SPARE_NAME, Seal, SegmentHeader, SegmentRecord, Tally, encode_segment_header
+from journal.segment import Seal, SegmentHeader, SegmentRecord, Tally, encode_segment_header
 from journal.storage import FULL_ERRNOS, Identity, Storage, write_fully
 from journal.writer import Writer
 
@@ -45,6 +48,8 @@ class Shelf:
         self._align_log2 = align_bytes.bit_length() - 1
         self._spare_lock = threading.Lock()
         self._spare_ready = False
+        lock = storage.identity(folder / LOCK_NAME)  # Of two owners at once, one holds a file that was removed.
+        self._spare = folder / f"spare-{os.getpid()}-{lock[1] if lock else 0}{TEMPORARY_SUFFIX}"
 
     @property
     def is_flushed(self) -> bool:
@@ -94,17 +99,15 @@ class Shelf:
         with self._spare_lock:
             if self._spare_ready:
                 return False
-            temporary = self.folder / (SPARE_NAME + ".tmp")
-            handle = self.storage.create(temporary)
+            handle = self.storage.create(self._spare)
             try:
                 self._fill(handle, pause)
             except OSError as error:
                 if error.errno in FULL_ERRNOS:
-                    self.storage.unlink(temporary)
+                    self.storage.unlink(self._spare)
                 raise
             finally:
                 self.storage.close(handle)
-            self.storage.rename(temporary, self.folder / SPARE_NAME)
             self._spare_ready = True
             return True
 
@@ -141,7 +144,7 @@ class Shelf:
         with self._spare_lock:
             if not self._spare_ready:
                 return False
-            self.storage.unlink(self.folder / SPARE_NAME)
+            self.storage.unlink(self._spare)
             self._spare_ready = False
             return True
 
@@ -157,12 +160,11 @@ class Shelf:
 
     def _take_spare(self, header: SegmentHeader) -> int:
         with self._spare_lock:
-            spare = self.folder / SPARE_NAME
-            handle = self.storage.open_write(spare)
+            handle = self.storage.open_write(self._spare)
             try:
                 write_fully(self.storage, handle, [encode_segment_header(header)], 0, durable=False)
                 self.storage.sync(handle)
-                self.storage.rename(spare, self.folder / header.name)
+                self.storage.rename(self._spare, self.folder / header.name)
                 self.storage.sync_folder(self.folder)
             except BaseException:
                 self.storage.close(handle)

@@ -14,6 +14,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,6 +22,8 @@ FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 IOV_MAX: Final = 1024  # Linux refuses more buffers in one call.
 FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+RESERVED_HANDLES: Final = 4  # A rotation opens two at once, while a snapshot may be written beside it.
+_NO_HANDLE_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _UNSUPPORTED_ERRNOS: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 
 Identity = tuple[int, int, int, int]  # device, inode, change time in ns, size
@@ -115,9 +118,15 @@ class Storage(Protocol):
 
 
 class RealStorage:
-    """The operating system's files. Thread-safe: it keeps nothing but one learned fact."""
+    """The operating system's files. Thread-safe: it keeps one learned fact, and handles in reserve.
+
+    A process may have only so many files and sockets open, and who opens too many is not the journal; but it is the
+    journal that would fail, at its next segment. So a storage that writes keeps a few handles to give up for its own.
+    """
 
     def __init__(self) -> None:
+        self._reserve: list[int] = []
+        self._lock: int | None = None  # While it is held, so is the reserve.
         # One syscall that writes and waits costs half of two, and releases the GIL once (measured).
         self._dsync_flag: int = getattr(os, "RWF_DSYNC", 0)
 
@@ -134,15 +143,15 @@ class RealStorage:
 
     def sync_folder(self, path: Path) -> None:
         """See `Storage`."""
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
         finally:
-            os.close(handle)
+            self.close(handle)
 
     def lock(self, path: Path, note: bytes) -> int | None:
         """See `Storage`. A `flock`: it ends with the process, and is not for network file systems."""
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        handle = self._open(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(handle, 0)
@@ -153,23 +162,45 @@ class RealStorage:
         except BaseException:
             os.close(handle)
             raise
+        self._lock = handle
+        self._refill()
         return handle
 
     def open_read(self, path: Path) -> int:
         """See `Storage`."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._open(path, os.O_RDONLY)
 
     def open_write(self, path: Path) -> int:
         """See `Storage`."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return self._open(path, os.O_RDWR)
 
     def create(self, path: Path) -> int:
         """See `Storage`."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        return self._open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def close(self, handle: int) -> None:
         """See `Storage`."""
         os.close(handle)
+        if handle == self._lock:
+            self._lock = None
+            while self._reserve:
+                os.close(self._reserve.pop())
+        self._refill()
+
+    def _open(self, path: Path, flags: int) -> int:
+        while True:
+            try:
+                return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
+            except OSError as error:
+                if error.errno not in _NO_HANDLE_ERRNOS or not self._reserve:
+                    raise
+                os.close(self._reserve.pop())
+
+    def _refill(self) -> None:
+        """Take back what was given up, as far as it goes."""
+        with suppress(OSError):
+            while self._lock is not None and len(self._reserve) < RESERVED_HANDLES:
+                self._reserve.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def size(self, handle: int) -> int:
         """See `Storage`."""

@@ -25,6 +25,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_encoders, ext_math, ext_strings
 
 from protocol.canonical import text_of
+from protocol.cost import weigher
 from protocol.quick import Quick, Unsure, compile_quick
 
 TEXT_MAX = 4096  # Characters of one expression; CEL's parser is recursive.
@@ -186,9 +187,12 @@ def compile_cel(text: str, names: Collection[str]) -> Expression:
     except (RuntimeError, ValueError) as fault:
         raise _compile_fault(text, str(fault), names) from None
     mentioned = frozenset(_MENTIONED.findall(text)) & frozenset(names)
+    weigh = weigher(text)
 
     def evaluate(scope: Scope) -> Any:
         data = {name: scope[name] for name in mentioned if name in scope}
+        if weigh is not None and (said := weigh(data)):
+            raise ExpressionError(text, said)
         try:
             holds_nul = _holds_nul(text, data)
             result = program.eval(data=_swapped(data, "\0", "\1") if holds_nul else data)

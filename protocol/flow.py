@@ -81,12 +81,15 @@ def reachable(targets: Mapping[str, tuple[str, ...]], step: str) -> set[str]:
 
 def before(definition: Definition, targets: Mapping[str, tuple[str, ...]], step: str) -> set[str]:
     """The steps whose data a step may use: all that lead to it. Nothing is mapped from before a `wait_all`."""
+    leading: dict[str, list[str]] = {}
+    for name, following in targets.items():
+        for target in following:
+            leading.setdefault(target, []).append(name)
     found: set[str] = set()
     ahead = [step]
     while ahead:
-        target = ahead.pop()
-        for name, following in targets.items():
-            if target in following and name not in found:
+        for name in leading.get(ahead.pop(), ()):
+            if name not in found:
                 found.add(name)
                 if not isinstance(definition.steps[name], WaitAllStep):
                     ahead.append(name)
@@ -126,25 +129,19 @@ def _answers(definition: Definition, targets: dict[str, tuple[str, ...]], webhoo
 
 def passless_loop(found: Flow, definition: Definition) -> list[str]:
     """A loop of steps that passes no webhook and no wait, as the names on it; empty when there is none."""
-    state: dict[str, bool] = {}
-    path: list[str] = []
-
-    def visit(name: str) -> list[str]:
-        step = definition.steps.get(name)
-        if step is None or isinstance(step, PAUSES) or state.get(name) is False:
-            return []
-        if state.get(name):
-            return path[path.index(name) :]
-        state[name] = True
-        path.append(name)
-        for target in found.targets[name]:
-            if loop := visit(target):
-                return loop
-        path.pop()
-        state[name] = False
-        return []
-
-    for name in found.after:
-        if loop := visit(name):
-            return loop
+    done: set[str] = set()
+    for start in found.after:
+        path: list[str] = []
+        ahead = [iter((start,))]  # A stack of our own: a cycle may have more steps than Python nests calls.
+        while ahead:
+            name = next(ahead[-1], None)
+            if name is None:
+                ahead.pop()
+                if path:
+                    done.add(path.pop())
+            elif name in path:
+                return path[path.index(name) :]
+            elif name in found.targets and name not in done and not isinstance(definition.steps[name], PAUSES):
+                path.append(name)
+                ahead.append(iter(found.targets[name]))
     return []

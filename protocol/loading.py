@@ -10,12 +10,14 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from io import StringIO
+from math import isfinite
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import YAMLError
 
 from protocol.convert import ShapeFault, convert_struct
@@ -34,7 +36,9 @@ from protocol.fields import spec_of
 
 FILE_BYTES_MAX = 1 << 20  # Of one cycle file; the largest real one has 60 KiB.
 NESTING_MAX = 40  # Levels of a file.
-VALUES_MAX = 100_000  # Values of one file, aliases counted as often as they are used: bounds alias bombs.
+VALUES_MAX = 50_000  # Values of one file, aliases counted as often as they are used: bounds alias bombs, and time.
+STEPS_MAX = 1000  # Of one cycle: what each may read is looked up on the whole graph.
+INTEGER_MAX = 2**63 - 1  # What the journal, CEL and SQLite agree on.
 CONNECTOR_FILES = ("connectors.yaml", "connectors.yml")
 
 _AT_LINE = re.compile(r"\bline (\d+)")
@@ -130,6 +134,11 @@ def load(sources: Sequence[Source]) -> Loaded:
     definitions: dict[str, Definition] = {}
     drafts: dict[str, Draft] = {}
     for data, place in files:
+        steps = data.get("steps")
+        if isinstance(steps, dict) and len(steps) > STEPS_MAX:
+            faults.append(place.fault(("steps",), f"a cycle has at most {STEPS_MAX} steps", str(len(steps))))
+            unread.add(place.file)
+            continue
         definition, broken, partial, found = _definition(data, shared[0] if shared else {})
         faults += [place.fault(one.path, one.rule, one.found, one.nearest) for one in found]
         first = next((one for one in drafts.values() if one.definition.cycle == definition.cycle), None)
@@ -271,7 +280,35 @@ def _read(source: Source) -> Any:
 def _yaml(text: str) -> Any:
     yaml = YAML(typ="rt", pure=True)
     yaml.allow_duplicate_keys = False
-    return yaml.load(StringIO(text))
+    yaml.Composer = _Composer
+    try:
+        return yaml.load(StringIO(text))
+    except (YAMLError, ValueError, RecursionError):
+        raise
+    except Exception as fault:  # noqa: BLE001 - Its constructors raise whatever Python raises at a wrong value.
+        raise ValueError(f"a value is not what its tag or anchor says ({type(fault).__name__}: {fault})") from None
+
+
+class _Composer(Composer):
+    """Ends at the bounds of a file while it is read: later is too late for one of a million values."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader=loader)
+        self._values = 0
+        self._levels = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._values += 1
+        if self._values > VALUES_MAX * 2 or self._levels > NESTING_MAX:  # Here keys are values, too.
+            raise _past_bounds()
+        self._levels += 1
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+
+def _past_bounds() -> ValueError:
+    return ValueError(f"a file has at most {VALUES_MAX} values in {NESTING_MAX} levels")
 
 
 def line_of(fault: Exception) -> int:
@@ -284,16 +321,16 @@ def _plain(value: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int],
     """A parsed value as plain data, noting the line of every key."""
     count[0] += 1
     if count[0] > VALUES_MAX or len(path) > NESTING_MAX:
-        raise ValueError(f"a file has at most {VALUES_MAX} values in {NESTING_MAX} levels")
+        raise _past_bounds()
     if isinstance(value, CommentedMap | dict):
         for key in value:
             if isinstance(key, Mapping | tuple):  # `{{ x }}` is a map whose key is a map.
                 line = int(value.lc.line) + 1 if isinstance(value, CommentedMap) else 1
                 said = "has a key that is no text; a merge field stands in quotes"
                 raise ValueError(f"line {line} {said}")  # noqa: TRY004 - The file's fault, no caller's.
-            if isinstance(value, CommentedMap):
+            if isinstance(value, CommentedMap) and key in (value.lc.data or ()):  # An ordered map has no lines.
                 lines[*path, str(key)] = int(value.lc.key(key)[0]) + 1
-        return {str(key): _plain(item, (*path, str(key)), lines, count) for key, item in value.items()}
+        return {_key(key): _plain(item, (*path, str(key)), lines, count) for key, item in value.items()}
     if isinstance(value, CommentedSeq | list):
         return [_plain(item, (*path, str(index)), lines, count) for index, item in enumerate(_items(value))]
     return _scalar(value)
@@ -303,11 +340,31 @@ def _items(value: Any) -> Iterable[Any]:
     return list(value)
 
 
+def _key(value: Any) -> str:
+    return str(_journalable(str(value)))
+
+
 def _scalar(value: Any) -> Any:
-    """Ruamel's scalars as Python's own; dates as the text they were written as."""
+    """Ruamel's scalars as Python's own; dates as the text they were written as.
+
+    Raises:
+        ValueError: it is no JSON value, which everything that is journaled has to be.
+    """
     if isinstance(value, bool) or value is None:
         return value
     for kind in (int, float, str):
         if isinstance(value, kind):
-            return kind(value)
+            return _journalable(kind(value))
     return value.isoformat() if hasattr(value, "isoformat") else bool(value)
+
+
+def _journalable(value: float | str) -> float | str:
+    match value:
+        case int() if abs(value) > INTEGER_MAX:
+            raise ValueError("an integer has at most 63 bits and a sign: write a longer one as text, in quotes")
+        case float() if not isfinite(value):
+            raise ValueError(f"{value} is no number of JSON: write it as text, in quotes")
+        case str() if any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise ValueError("a text has half of a surrogate pair: write the character itself")
+        case _:
+            return value

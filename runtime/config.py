@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from journal import JournalOptions
 from protocol.ages import Retention, age_faults
 from protocol.alert_settings import Alerts
 from protocol.convert import convert_struct
@@ -25,7 +26,11 @@ KEY_FILE = "status.key"
 JOURNAL_FOLDER = "journal"
 STORE_FILE = "store.sqlite"
 BODY_BYTES_LIMIT = 2 << 20  # A turn holds a body twice, as bytes and as data, and must fit a frame of 16 MiB.
+HEADER_BYTES_LIMITS = 1 << 10, 1 << 20  # Below, no real request has room; above, a head holds more than a body should.
 SEGMENT_BYTES_MIN = 32 << 20  # A commit takes at most half a segment, and the largest turn is a frame of 16 MiB.
+
+
+Bound = Annotated[int, Meta(ge=1, le=2**53)]  # Of what may be; 0 would refuse everything.
 
 
 class ConfigError(Exception):
@@ -47,13 +52,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     public_url: str = ""  # How callers reach the server, for status URLs; by default http:// and the bind address.
     project: str = "."  # The folder of the cycles; the command line says it, not the file.
     data: str = ".cyclewright"  # The folder of journal and store, relative to the project.
-    body_bytes_max: int = 1 << 20  # Webhook bodies; payloads of known senders stay below 256 KiB.
-    header_bytes_max: int = 16 << 10  # As nginx and Node allow by default.
-    mailbox_items_max: int = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
-    mailbox_bytes_max: int = 64 << 20  # Their bodies.
-    connections_max: int = 20_000  # Open at once, at about 10 KiB each; past it new ones are told 503.
+    body_bytes_max: Bound = 1 << 20  # Webhook bodies; payloads of known senders stay below 256 KiB.
+    header_bytes_max: Bound = 16 << 10  # As nginx and Node allow by default.
+    mailbox_items_max: Bound = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
+    mailbox_bytes_max: Bound = 64 << 20  # Their bodies.
+    connections_max: Bound = 20_000  # Open at once, at about 10 KiB each; past it new ones are told 503.
     lane: bool = True  # Whether webhooks take the short way; without it Hypercorn serves everything.
-    running_max: int = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
+    running_max: Bound = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
     body_timeout: str = "30 seconds"  # For a whole body; the slowest known senders need 10 seconds.
     idle_timeout: str = "5 seconds"  # For a whole head, and between requests: longer only keeps sockets open.
     answer_timeout: str = "10 seconds"  # For a caller to take more of his answer; with the grace, below 30 seconds.
@@ -61,7 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quota: Quota = Quota()
     retention: Retention = Retention()  # How long what is over is kept, where a cycle does not say it.
     alerts: Alerts = Alerts()  # Where incidents are told, for cycles that say nothing of their own.
-    segment_bytes: int = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
+    segment_bytes: Bound = 64 << 20  # Of a journal segment; half of one must hold the largest frame, of 16 MiB.
 
     @property
     def local_url(self) -> str:
@@ -114,17 +119,25 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
         if "project" in said:
             raise ValueError("project is the folder of this file, and is not written in it")
         said["project"] = str(project)
-        said["data"] = str(data) if data is not None else str(project / said.get("data", Settings().data))
+        if data is not None:
+            said["data"] = str(data)
+        elif isinstance(folder := said.get("data", Settings().data), str):  # Anything else is told by its type.
+            said["data"] = str(project / folder)
         said["retention"] = _retention(said.get("retention", {}))
         settings = _settings(said)
         settings.host_port  # noqa: B018 - Reading it checks it.
         if settings.segment_bytes < SEGMENT_BYTES_MIN:
             raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
-        if not 1 <= settings.body_bytes_max <= BODY_BYTES_LIMIT:
-            raise ValueError(f"body_bytes_max lies from 1 to {BODY_BYTES_LIMIT}, not {settings.body_bytes_max}")
+        JournalOptions(segment_bytes=settings.segment_bytes)  # Looks at what the journal asks of it.
+        for name, least, most in (
+            ("body_bytes_max", 1, BODY_BYTES_LIMIT),
+            ("header_bytes_max", *HEADER_BYTES_LIMITS),
+        ):
+            if not least <= getattr(settings, name) <= most:
+                raise ValueError(f"{name} lies from {least} to {most}, not {getattr(settings, name)}")
         for length in (settings.grace, settings.body_timeout, settings.idle_timeout, settings.answer_timeout):
             parse_duration(length)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as fault:
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, RecursionError) as fault:
         raise ConfigError(f"{path.name}: {fault}") from None
     return settings
 

@@ -112,8 +112,8 @@ class Engine:
         self.watchers = Watchers()
         self.counters = Counters()
         self._drained = 0
-        self._rate = 1000.0  # Turns a second, measured over the latest second.
-        self._rated_at = 0.0
+        self._rate = 1000.0  # Turns a second, measured over the latest second in which there was always one to take.
+        self._busy_since = self._busy = 0.0
 
     # ------------------------------------------------------------------ entering
 
@@ -124,18 +124,22 @@ class Engine:
             Overloaded: a bound of the backlog is reached; nothing was recorded.
             QuotaReached: the month has no task left; the same.
         """
-        settings = self.settings
         self.meter.check()
+        self.check_room(body_bytes(hit))
+        return self.order(hit)
+
+    def check_room(self, size: int) -> None:
+        """Raise `Overloaded` when a hit with a body of this size would be refused now, whatever it says."""
+        settings = self.settings
         if (
             self.committer.full
             or self.checkpoints.full
             or len(self._inbox) >= settings.mailbox_items_max
-            or self._inbox_bytes + body_bytes(hit) > settings.mailbox_bytes_max
+            or self._inbox_bytes + size > settings.mailbox_bytes_max
             or self.state.running_count >= settings.running_max
             or len(self._waiters) >= REPLY_WAITERS_MAX
         ):
             raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
-        return self.order(hit)
 
     def order(self, given: Input, then: Callable[[Outcome], None] | None = None) -> Ticket:
         """Put an input whose outcome someone waits for, or which is told to `then`."""
@@ -209,6 +213,7 @@ class Engine:
             if not self._inbox:
                 self._wake = trio.Event()
                 await self._wake.wait()
+                self._busy_since = trio.current_time()
             for _ in range(min(TURNS_AT_ONCE, len(self._inbox))):
                 given, ticket = self._inbox.popleft()
                 self._inbox_bytes -= body_bytes(given)
@@ -218,9 +223,11 @@ class Engine:
 
     def _measure(self) -> None:
         now = trio.current_time()
-        if now - self._rated_at >= 1:
-            self._rate = max(1.0, self._drained / (now - self._rated_at))
-            self._drained, self._rated_at = 0, now
+        self._busy += now - self._busy_since
+        self._busy_since = now
+        if self._busy >= 1:
+            self._rate = max(1.0, self._drained / self._busy)
+            self._drained, self._busy = 0, 0.0
 
     def _turn(self, given: Input, ticket: Ticket | None) -> None:
         self.counters.turn(self.state, given)

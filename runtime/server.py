@@ -46,7 +46,13 @@ def open_store(path: Path, journal: LogReader) -> Database:
     """The store's file, or a new one when it is of no use: the journal has all it needs to be built again. Blocks."""
     try:
         database = Database(path)
-        if journal.first_seq <= database.meta("applied") + 1 <= journal.next_seq:
+        try:
+            database.check()
+            meets = journal.first_seq <= database.meta("applied") + 1 <= journal.next_seq
+        except StoreError:
+            database.close()
+            raise
+        if meets:
             return database
         database.close()
         log.warning("store and journal do not meet; it is built again", store=path.name)

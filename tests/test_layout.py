@@ -30,7 +30,7 @@ PURE = {
     "types", "typing", "unicodedata", "urllib.parse", "zlib",
     "xml.parsers.expat", "xmltodict",
     "cel_expr_python", "cel_expr_python.ext", "msgspec", "msgspec.json", "msgspec.msgpack", "msgspec.structs",
-    "ruamel.yaml", "ruamel.yaml.comments", "ruamel.yaml.error",
+    "ruamel.yaml", "ruamel.yaml.comments", "ruamel.yaml.composer", "ruamel.yaml.error",
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "input", "print", "exec", "eval", "__import__", "breakpoint"}
 CLOCK_METHODS = {

@@ -54,6 +54,7 @@ from runtime.store import StoreError
 from runtime.version import VERSION
 
 DEBUG_VARIABLE = "CYCLEWRIGHT_DEBUG"
+EXPLAINED = (JournalError, ConfigError, ProjectError, EventsNewer, StoreError, OSError)  # Their words are for people.
 
 app = App(
     name="cyclewright",
@@ -163,19 +164,31 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _explain(fault: BaseException) -> int:
-    while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
-        fault = fault.exceptions[0]
-    if isinstance(fault, KeyboardInterrupt):
-        return INTERRUPTED
-    if isinstance(fault, SystemExit):
-        return int(fault.code or 0)
-    if os.environ.get(DEBUG_VARIABLE):
+    if os.environ.get(DEBUG_VARIABLE) and not isinstance(fault, KeyboardInterrupt | SystemExit):
         err.print_exception()
-    said = str(fault)
+    causes = _causes(fault)
+    first = causes[0]
+    if isinstance(first, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(first, SystemExit):
+        return int(first.code or 0)
+    for said in dict.fromkeys(map(_words, causes)):
+        err.print(plain(said), markup=False)
+    return DAMAGED if isinstance(first, JournalDamaged) and not isinstance(first, JournalNewer) else FAULTS
+
+
+def _causes(fault: BaseException) -> list[BaseException]:
+    """What failed, causes first: tasks fail together when a disk breaks, and a group of them says nothing of it."""
+    if not isinstance(fault, BaseExceptionGroup):
+        return [fault]
+    leaves = [leaf for one in fault.exceptions for leaf in _causes(one)]
+    return sorted(leaves, key=lambda leaf: (isinstance(leaf, Exception), not isinstance(leaf, JournalError)))
+
+
+def _words(fault: BaseException) -> str:
     if isinstance(fault, OSError) and fault.errno == errno.EADDRINUSE:
-        said = f"another program listens there already: stop it, or serve at another address with --bind ({fault})"
-    if not isinstance(fault, JournalError | ConfigError | ProjectError | EventsNewer | StoreError | OSError):
+        return f"another program listens there already: stop it, or serve at another address with --bind ({fault})"
+    if not isinstance(fault, EXPLAINED):
         hint = f"set {DEBUG_VARIABLE}=1 to see where"
-        said = f"cyclewright failed: {type(fault).__name__}: {fault} ({hint})"
-    err.print(plain(said), markup=False)
-    return DAMAGED if isinstance(fault, JournalDamaged) and not isinstance(fault, JournalNewer) else FAULTS
+        return f"cyclewright failed: {type(fault).__name__}: {fault} ({hint})"
+    return str(fault)

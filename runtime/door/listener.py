@@ -4,7 +4,9 @@ A connection begins in the lane; Hypercorn's Trio `TCPServer` takes over what th
 when the lane is off. Neither sees a connection past the bound: it is told 503 at once, instead of waiting unheard.
 """
 
+import resource
 import socket
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,22 @@ from runtime.door.wire import LINGER_S, Begun, SocketWire, StreamWire, Wire
 LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 STOP_S = 1.0  # For answers that are on their way when the server ends.
+FILES_MIN = 64  # Kept free of callers' connections: for calls, the store and the journal.
+FILES_SHARE = 8  # One in so many of what the process may open, where that is more.
 CROWDED_RETRY_S = 1  # Told to who is refused for the number of connections: they come and go within seconds.
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
+
+
+def file_limit() -> int:
+    """How many files and sockets the process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def files_kept_free() -> int:
+    """How many of them callers' connections leave to everything else, so that work goes on however many there are."""
+    return max(FILES_MIN, file_limit() // FILES_SHARE)
 
 
 class Listener:
@@ -52,7 +67,17 @@ class Listener:
         except OSError as fault:  # Also ssl.SSLError, which is one.
             raise ConfigError(f"tls_certificate and tls_key are no certificate and its key: {fault}") from None
         self._open = 0
-        crowded = problem(503, "Too many connections", f"{settings.connections_max} connections are open")
+        free = files_kept_free()
+        self._connections_max = max(1, min(settings.connections_max, file_limit() - free))
+        self._refusals_max = free // 2  # Connections at once that are told 503; past it they are only closed.
+        if self._connections_max < settings.connections_max:
+            log.info(
+                "fewer connections than connections_max: raise the limit of open files",
+                connections=self._connections_max,
+                connections_max=settings.connections_max,
+                open_files=file_limit(),
+            )
+        crowded = problem(503, "Too many connections", f"{self._connections_max} connections are open")
         crowded.headers["retry-after"] = str(CROWDED_RETRY_S)
         self._crowded = encode_answer(crowded, b"", keep=False)
 
@@ -81,7 +106,9 @@ class Listener:
     async def _connection(self, stream: trio.SocketStream) -> None:
         self._open += 1
         try:
-            if self._open > self._settings.connections_max:
+            if self._open > self._connections_max + self._refusals_max:
+                stream.socket.close()
+            elif self._open > self._connections_max:
                 await _refuse(stream, self._crowded)
             elif self._tls is not None:
                 await self._secure(trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True))

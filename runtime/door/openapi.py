@@ -57,6 +57,7 @@ class Operation(Struct, frozen=True):
     takes: Any = None
     success: int = 200
     refusals: tuple[int, ...] = ()
+    other: str = ""  # What any other status means, where there is one.
 
 
 OPERATIONS = (
@@ -67,7 +68,8 @@ OPERATIONS = (
             "A request for a cycle; which methods are taken is said by the step.",
             content="*/*",
             success=202,
-            refusals=(400, 401, 404, 405, 409, 413, 415, 422, 429, 503, 504),
+            refusals=(400, 401, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 502, 503, 504, 508),
+            other="What the cycle's `respond` says, or 204 where it ends without one.",
         )
         for method in ("get", "post", "put", "patch", "delete")
     ),
@@ -193,6 +195,8 @@ def _operation(operation: Operation, problem: dict[str, Any]) -> dict[str, Any]:
             **{str(one): _refusal(problem) for one in refusals},
         },
     }
+    if operation.other:
+        described["responses"]["default"] = {"description": operation.other, "content": {"*/*": {}}}
     if operation.takes is not None:
         described["requestBody"] = {"required": True, "content": {"application/json": _schema(operation.takes)}}
     if guarded:

@@ -126,6 +126,12 @@ async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Wait
     engine = door.engine
     assert engine is not None, "a ready door has an engine"
     program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
+    try:
+        engine.check_room(
+            len(request.body)
+        )  # First: refusing what was read and checked would cost as much as taking it.
+    except Overloaded as full:
+        return _overloaded(full)
     refusal = door.verified(program.webhook(route.step), route, request)
     if refusal is not None:
         return Answer(refusal)
@@ -143,8 +149,7 @@ async def deliver(engine: Engine, hit: Hit) -> Answer | Waiting:
     try:
         ticket = engine.accept(hit)
     except Overloaded as full:
-        headers = {"retry-after": str(full.retry_after)}
-        return Answer(problem(503, "Overloaded", str(full), headers=headers))
+        return _overloaded(full)
     except QuotaReached as used:
         headers = {"retry-after": str(used.retry_after)}
         return Answer(problem(429, "Quota reached", str(used), headers=headers))
@@ -157,6 +162,10 @@ async def deliver(engine: Engine, hit: Hit) -> Answer | Waiting:
     if outcome.reply is not None:
         return Answer(_marked(outcome.reply, marks))
     return Waiting(engine, hit, ticket, outcome.waits, marks)
+
+
+def _overloaded(full: Overloaded) -> Answer:
+    return Answer(problem(503, "Overloaded", str(full), headers={"retry-after": str(full.retry_after)}))
 
 
 def _marked(reply: Reply, marks: dict[str, str]) -> Reply:

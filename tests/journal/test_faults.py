@@ -287,7 +287,7 @@ def test_given_a_full_disk_when_reserving_then_it_is_refused_until_space_returns
         owner = log.own(LOCAL_PARTITION)
         disk.free = 0
         assert not owner.reserve()
-        assert "spare.seg.tmp" not in disk.list_folder(FOLDER)
+        assert not [name for name in disk.list_folder(FOLDER) if name.startswith("spare")]
         disk.free = SMALL.segment_bytes
         assert owner.reserve()
         assert log.stats().spare_ready

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,3 +152,38 @@ def test_given_a_held_lock_when_taken_again_then_there_is_none_until_it_is_close
     again = storage.lock(path, b"3\n")
     assert again is not None
     storage.close(again)
+
+
+def test_given_a_process_without_a_free_handle_when_the_journal_needs_the_next_segment_then_it_has_one(
+    tmp_path: Path,
+) -> None:
+    """Who opened too many sockets is not the journal, so it is not the journal that fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        with LocalLog.open(tmp_path, SMALL) as log:
+            owner = log.own(LOCAL_PARTITION)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
+            for number in range(200):
+                owner.append([group(number, "x" * 900)], at=number)
+                log.prepare_spare()
+            assert log.stats().rotations > 3
+            for handle in taken:
+                os.close(handle)
+            taken.clear()
+            assert held(log)[::2] == list(range(200))
+    finally:
+        for handle in taken:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_given_a_closed_journal_then_every_handle_is_given_back(tmp_path: Path) -> None:
+    handles = Path("/proc/self/fd")
+    before = len(list(handles.iterdir()))
+    with LocalLog.open(tmp_path, SMALL) as log:
+        log.own(LOCAL_PARTITION).append([group(1)], at=1)
+    assert len(list(handles.iterdir())) == before

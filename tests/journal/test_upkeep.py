@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from journal import LOCAL_PARTITION, JournalOptions, LocalLog
+from journal import LOCAL_PARTITION, Fenced, JournalOptions, LocalLog, verify
 from journal.storage import RealStorage
+from tests.journal.stories import group, held
 
 
 class SlowDisk(RealStorage):
@@ -54,3 +56,32 @@ def test_upkeep_during_a_commit_waits_for_it(tmp_path: Path) -> None:
     assert log.next_seq == 1
     owner.close()
     log.close()
+
+
+def test_an_owner_that_was_replaced_while_it_made_its_spare_is_fenced(tmp_path: Path) -> None:
+    """Given a lock that somebody broke, when the old owner goes on, then the new one has its journal to itself."""
+    options = JournalOptions(segment_bytes=64 * 1024)
+    old = LocalLog.open(tmp_path, options)
+    before = old.own(LOCAL_PARTITION)
+    new: list[LocalLog] = []
+
+    def take_over() -> None:
+        if not new:
+            (tmp_path / "LOCK").unlink()
+            new.append(LocalLog.open(tmp_path, options))
+            assert new[0].prepare_spare()
+
+    old.prepare_spare(take_over)
+    owner = new[0].own(LOCAL_PARTITION)
+    for number in range(20):
+        owner.append([group(number, "x" * 9000)], at=number)
+        with pytest.raises(Fenced):
+            old.prepare_spare()
+        new[0].prepare_spare()
+    with pytest.raises(Fenced):
+        before.append([group("late")], at=99)
+    old.close()
+    assert new[0].stats().rotations > 2
+    new[0].close()
+    assert verify(tmp_path).ok
+    assert held(LocalLog.open_reader(tmp_path))[::2] == list(range(20))

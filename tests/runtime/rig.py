@@ -16,7 +16,7 @@ from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure, Hit
 from protocol.loading import Source, load_project
 from protocol.state import Reply
-from runtime.clock import trio_clock
+from runtime.clock import Clock, trio_clock
 from runtime.committer import InlineAppender
 from runtime.config import Settings
 from runtime.deploying import deploy
@@ -100,6 +100,7 @@ async def running(
     remote: Remote = unreachable,
     start: int = NOON,
     prepare: Callable[[Engine], None] = lambda _: None,
+    clock: Clock | None = None,
     **settings: Any,
 ) -> AsyncGenerator[Rig]:
     """An engine over the journal and store of a folder, which it continues.
@@ -110,6 +111,7 @@ async def running(
         remote: answers calls.
         start: when Trio's time begins, which is the engine's.
         prepare: gets the engine before it runs.
+        clock: the engine's, instead.
         settings: of the server.
     """
     definitions, faults = load_project([Source(f"{at}.cycle.yaml", text) for at, text in enumerate(files)])
@@ -120,7 +122,7 @@ async def running(
     database = open_store(folder / "store.sqlite", log)
     try:
         appender = InlineAppender(ownership)
-        clock = trio_clock(start)
+        clock = clock or trio_clock(start)
         engine = Engine(log, appender, StoredState(database), said, clock, ownership.epoch)
         engine.outbound = Wire(remote)
         prepare(engine)
