@@ -18,7 +18,7 @@ import httpx
 import trio
 
 from bench.core import BODY
-from bench.http import PORT, load, request, resident_mib, send, start
+from bench.http import HOLD, PORT, load, request, resident_mib, send, start
 from bench.table import percentiles, row
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog
 from protocol.admission import Incoming, admit
@@ -33,20 +33,6 @@ from runtime.store import StoredState
 
 CHECKPOINT_TURNS = 4000
 SEGMENT_BYTES = 64 << 20
-HOLD = """
-cycle: hold
-connectors: {shop: {}}
-steps:
-  asked:
-    webhook: shop
-    identifier: bench-hold
-    fields: {job: {type: integer, required: true}}
-  back:
-    webhook: shop
-    identifier: bench-back
-    fields: {job: {type: integer, required: true}}
-    match: {job: asked.job}
-"""
 DELAY_S = 40  # Long enough for all callers to come.
 CALLERS = f"""
 cycle: callers

@@ -16,6 +16,7 @@ class Done(NamedTuple):
     @property
     def json(self) -> Any:
         """What it printed, as JSON."""
+        assert self.out, (self.code, self.err)
         return msgspec.json.decode(self.out)
 
     @property

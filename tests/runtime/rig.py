@@ -16,6 +16,7 @@ from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure, Hit
 from protocol.loading import Source, load_project
 from protocol.state import Reply
+from runtime.blocking import on_the_spot
 from runtime.clock import Clock, trio_clock
 from runtime.committer import InlineAppender
 from runtime.config import Settings
@@ -125,6 +126,7 @@ async def running(
         clock = clock or trio_clock(start)
         engine = Engine(log, appender, StoredState(database), said, clock, ownership.epoch)
         engine.outbound = Wire(remote)
+        engine.checkpoints.blocking = on_the_spot  # A thread's time is none of a test clock's.
         prepare(engine)
         engine.replay_tail()
         async with trio.open_nursery() as nursery:

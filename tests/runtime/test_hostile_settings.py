@@ -19,6 +19,12 @@ VALUES = st.sampled_from([
 LINES = st.lists(st.tuples(NAMES, VALUES).map(" = ".join) | st.text(max_size=8), max_size=4)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all examples; above the folders of other tests, its file would be theirs."""
+    return tmp_path_factory.mktemp("settings")
+
+
 def loaded(folder: Path, text: bytes) -> Settings | None:
     (folder / "cyclewright.toml").write_bytes(text)
     try:
@@ -53,14 +59,14 @@ def check_bounds(settings: Settings) -> None:
 @example(["header_bytes_max = 10"])
 @example(["segment_bytes = 33554433"])
 @example(["segment_bytes = 4611686018427387904"])
-def test_any_settings_are_used_or_refused_in_a_line(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+def test_any_settings_are_used_or_refused_in_a_line(folder: Path, lines: list[str]) -> None:
     """Given any lines, when settings are read, then every bound is one, or the file and the rule are named."""
-    loaded(tmp_path_factory.getbasetemp(), "\n".join(lines).encode())
+    loaded(folder, "\n".join(lines).encode())
 
 
 @fuzz(100)
 @given(st.binary(max_size=60))
-def test_any_bytes_are_used_or_refused_in_a_line(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
+def test_any_bytes_are_used_or_refused_in_a_line(folder: Path, text: bytes) -> None:
     """Given any bytes, then they are read as settings, or refused; a valid file of no setting of ours is refused."""
-    if loaded(tmp_path_factory.getbasetemp(), text) is not None:
+    if loaded(folder, text) is not None:
         assert set(tomllib.loads(text.decode())) <= set(Settings.__struct_fields__)
