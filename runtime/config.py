@@ -113,7 +113,7 @@ def load_settings(project: Path, *, bind: str | None = None, data: Path | None =
     """
     path = project / CONFIG_FILE
     try:
-        said = tomllib.loads(path.read_text()) if path.exists() else {}
+        said = tomllib.loads(path.read_bytes().decode()) if path.exists() else {}
         if bind is not None:
             said["bind"] = bind
         if "project" in said:

@@ -66,6 +66,8 @@ def test_any_settings_are_used_or_refused_in_a_line(folder: Path, lines: list[st
 
 @fuzz(100)
 @given(st.binary(max_size=60))
+@example(b"\r")
+@example("data = 'ä'".encode("latin-1"))
 def test_any_bytes_are_used_or_refused_in_a_line(folder: Path, text: bytes) -> None:
     """Given any bytes, then they are read as settings, or refused; a valid file of no setting of ours is refused."""
     if loaded(folder, text) is not None:
