@@ -16,7 +16,7 @@ from bench.table import machine
 
 HERE = Path(__file__).parent / "peers"
 RUNS = 3
-SECONDS = 6
+SECONDS = int(os.environ.get("RUN_SECONDS", "6"))
 CONNECTIONS = os.environ.get("CONNECTIONS", "1,64")
 OURS = "cyclewright"
 DEFAULT = (OURS, "floor", "bare", "nodered", "restate")

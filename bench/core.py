@@ -1,5 +1,6 @@
 """What the core and the journal cost, without HTTP."""
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from protocol.memory import MemoryState
 from runtime.clock import wall_clock
 from runtime.committer import Committer, ThreadAppender
 from runtime.replay import fold
+from runtime.server import COLLECT_AT
 
 CYCLE = """
 cycle: bench
@@ -154,7 +156,9 @@ def replay(folder: Path, events: list[AnyEvent]) -> None:
 
 
 def run() -> None:
-    """Every question of this file."""
+    """Every question of this file, with garbage collected as rarely as a server has it."""
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AT)
     events = decisions()
     codec(events)
     with tempfile.TemporaryDirectory() as name:
