@@ -17,7 +17,7 @@ from tests.simulation.seeding import run_seeded
 from tests.simulation.sometimes import UNTOLD, event_names
 from tests.simulation.world import World
 
-SEEDS = 60
+SEEDS = 80
 POINTS = 5  # Of each scenario; chosen anew by no one, so that a failure is one for everybody.
 BREAK_RUNS_MAX = 200
 MODEL_LINES_MAX = 240
