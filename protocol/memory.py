@@ -6,6 +6,7 @@ from typing import Any
 from protocol.loading import decode_definition
 from protocol.program import Program, compile_program
 from protocol.state import (
+    ROW_KEYS,
     CycleRow,
     DefinitionRow,
     HitRow,
@@ -29,6 +30,14 @@ class MemoryState:
         self.hits: dict[int, HitRow] = {}
         self.incidents: dict[int, IncidentRow] = {}
         self.usages: dict[str, UsageRow] = {}
+        self._tables: dict[type[Row], dict[Any, Any]] = {
+            CycleRow: self.cycles,
+            DefinitionRow: self.definitions,
+            TransactionRow: self.transactions,
+            HitRow: self.hits,
+            IncidentRow: self.incidents,
+            UsageRow: self.usages,
+        }
         self._programs: dict[str, Program] = {}
         self._index: dict[tuple[str, tuple[str, ...]], list[int]] = {}
 
@@ -66,27 +75,11 @@ class MemoryState:
         return [row.id for row in rows if row.cycle == cycle and row.status == "running"]
 
     def save(self, row: Row) -> None:
-        match row:
-            case CycleRow():
-                self.cycles[row.name] = row
-            case DefinitionRow():
-                self.definitions[row.hash] = row
-            case HitRow():
-                self.hits[row.id] = row
-            case TransactionRow():
-                self.transactions[row.id] = row
-            case IncidentRow():
-                self.incidents[row.id] = row
-            case UsageRow():
-                self.usages[row.id] = row
+        kind = type(row)
+        self._tables[kind][ROW_KEYS[kind](row)] = row
 
     def drop(self, kind: type[Removable], row_id: int) -> None:
-        tables: dict[type[Removable], dict[int, Any]] = {
-            TransactionRow: self.transactions,
-            HitRow: self.hits,
-            IncidentRow: self.incidents,
-        }
-        tables[kind].pop(row_id, None)
+        self._tables[kind].pop(row_id, None)
 
     def entries(self) -> list[tuple[str, tuple[str, ...], list[int]]]:
         """Every index entry: the index, the key and the ids filed under it."""

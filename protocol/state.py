@@ -7,6 +7,8 @@ Rows are changed only by `protocol.evolve`, in place: it changes a row and then 
 since the last checkpoint.
 """
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -240,6 +242,15 @@ class UsageRow(Struct, gc=False, array_like=True):
 
 Row = CycleRow | DefinitionRow | HitRow | TransactionRow | IncidentRow | UsageRow
 Removable = TransactionRow | HitRow | IncidentRow
+ROW_KEYS: dict[type[Row], Callable[[Any], Any]] = {
+    CycleRow: attrgetter("name"),
+    DefinitionRow: attrgetter("hash"),
+    HitRow: attrgetter("id"),
+    TransactionRow: attrgetter("id"),
+    IncidentRow: attrgetter("id"),
+    UsageRow: attrgetter("id"),
+}
+"""What names a row among those of its type."""
 IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "parted", "alert"]
 
 

@@ -1,12 +1,11 @@
 """Rows as the store writes them: which table, which key, and the columns that look-ups need."""
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
-from protocol.state import CycleRow, DefinitionRow, HitRow, IncidentRow, Row, TransactionRow, UsageRow
+from protocol.state import ROW_KEYS, CycleRow, DefinitionRow, HitRow, IncidentRow, Row, TransactionRow, UsageRow
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -78,11 +77,7 @@ TABLES: dict[type[Row], Table] = {
 }
 
 
-KEYS: dict[type[Row], Callable[[Any], Any]] = {kind: attrgetter(table.key) for kind, table in TABLES.items()}
-"""By type of row, how to read what names it within its table."""
-
-
 def row_key(row: Row) -> str | int:
     """What names a row within its table."""
-    key: str | int = KEYS[type(row)](row)
+    key: str | int = ROW_KEYS[type(row)](row)
     return key

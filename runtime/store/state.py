@@ -14,6 +14,7 @@ from msgspec import Struct
 from protocol.loading import decode_definition
 from protocol.program import Program, compile_program
 from protocol.state import (
+    ROW_KEYS,
     CycleRow,
     DefinitionRow,
     HitRow,
@@ -26,7 +27,7 @@ from protocol.state import (
     usage_name,
 )
 from runtime.store.database import Database
-from runtime.store.rows import KEYS, TABLES, encode
+from runtime.store.rows import TABLES, encode
 
 RowName = tuple[type[Row], str | int]
 EntryName = tuple[str, bytes, int]
@@ -165,7 +166,7 @@ class StoredState:
 
     def save(self, row: Row) -> None:
         kind = type(row)
-        key = KEYS[kind](row)
+        key = ROW_KEYS[kind](row)
         changed = self._changed[kind]
         if changed.get(key) is not row:  # Most rows are saved several times in one turn.
             changed[key] = self._rows[kind][key] = row

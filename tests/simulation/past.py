@@ -46,5 +46,6 @@ class Past:
                 whole.hits[one] = hit
                 if hit.delivery:
                     whole.file("delivery", (hit.cycle, hit.step, hit.delivery), one)
-        whole.incidents = {**self.incidents, **whole.incidents}
+        for one, incident in self.incidents.items():
+            whole.incidents.setdefault(one, incident)
         return whole
