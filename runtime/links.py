@@ -40,14 +40,14 @@ class Links:
         incoming = handed_over(row, call.step, call.request, call.idempotency_key, self._engine.clock())
         try:
             program = self._engine.state.program(self._engine.state.cycle(cycle).definition_hash)
-            refusal = unsigned(program.webhook(step)) if by_url else None
-        except KeyError:
+            plan = program.webhook(step)
+        except KeyError:  # Of an older version: what it links to may be gone by now.
             self._answer(origin, problem(404, "No such webhook", f"there is no webhook {cycle}/{step}"), 0, "")
             return
+        refusal = unsigned(plan) if by_url else None
         if refusal is not None:
             self._answer(origin, refusal, 0, "")
-            return
-        if is_looked_at(program, step):
+        elif is_looked_at(plan):
             self._engine.spawn(self._ask, program, step, incoming, origin)
         else:
             self._put(admit(program, step, incoming), origin)

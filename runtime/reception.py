@@ -12,7 +12,7 @@ from protocol.admission import Incoming, admit, admit_repeat, check_method, deli
 from protocol.answers import problem
 from protocol.hooks import heed, view
 from protocol.inputs import Hit
-from protocol.program import Program
+from protocol.program import Program, WebhookPlan
 from protocol.routing import delivered
 from protocol.state import Reply
 from runtime.captures import Captures
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.reception")
 
 
-def is_looked_at(program: Program, step: str) -> bool:
+def is_looked_at(plan: WebhookPlan) -> bool:
     """Whether a function of the project is asked about each request to a step."""
-    return isinstance(program.webhook(step).step.before_webhook, str)
+    return isinstance(plan.step.before_webhook, str)
 
 
 async def hit_of(

@@ -73,7 +73,7 @@ class Waiting(Struct, frozen=True):
             try:
                 with trio.move_on_after(bound):
                     await wait()
-            except BaseException:
+            except BaseException:  # Cancelled, or what the way that carries the answer raises when its caller hangs up.
                 engine.leave(hit.cycle, ticket, "gone")
                 raise
         if ticket.reply is not None:  # Also when the bound is zero, or came in the same instant.
@@ -126,10 +126,8 @@ async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Wait
     engine = door.engine
     assert engine is not None, "a ready door has an engine"
     program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
-    try:
-        engine.check_room(
-            len(request.body)
-        )  # First: refusing what was read and checked would cost as much as taking it.
+    try:  # First: refusing what was read and checked would cost as much as taking it.
+        engine.check_room(len(request.body))
     except Overloaded as full:
         return _overloaded(full)
     refusal = door.verified(program.webhook(route.step), route, request)
