@@ -6,12 +6,11 @@ state: open calls are repeated, timers are read from the rows, and replies are f
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from protocol.events import (
-    AnyEvent,
     CallIntended,
     CycleStarted,
     HitExpired,
@@ -103,63 +102,72 @@ def outbox(state: State, decision: Decision, status_url: Callable[[int], str]) -
     """The effects of a turn, in the order of its events."""
     effects: list[Effect] = []
     for event in decision.events:
-        if type(event) in EFFECTIVE:  # Few events are, and asking costs less than comparing with each.
-            effects += _effects(state, decision, event, status_url)
+        find = _EFFECTS.get(type(event))
+        if find is not None:  # Few events have one, and a look-up costs less than comparing with each.
+            effects += find(Turned(state, decision.seq, status_url), event)
     return effects
 
 
-EFFECTIVE = frozenset(
-    {
-        AlertIntended,
-        CallIntended,
-        CycleStarted,
-        HitExpired,
-        HitIgnored,
-        HitParked,
-        IncidentRaised,
-        ReplyBuilt,
-        TransactionHeld,
-        WaitStarted,
-    }
-)
-"""Events because of which something may leave."""
+class Turned(NamedTuple):
+    """A turn that was decided: the state after it, its first event's number, and where a hit can be followed."""
+
+    state: State
+    seq: int
+    status_url: Callable[[int], str]
+
+    def told(self, event: HitParked | HitExpired | HitIgnored, verdict: Verdict) -> list[Effect]:
+        """Tell whoever waits for an answer to the hit of an event what became of it."""
+        reply = verdict_reply(self.state, verdict, self.status_url)
+        return _tell(self.state.hit(event.hit), reply, event.at)
 
 
-def _effects(state: State, decision: Decision, event: AnyEvent, status_url: Callable[[int], str]) -> list[Effect]:
-    match event:
-        case CallIntended():
-            row = state.transaction(event.transaction)
-            data = deepcopy(scope(state, row)) if event.request.method in (SCRIPT, HOOK) else None
-            return [PerformCall(event, row.number, row.depth, data)]
-        case ReplyBuilt():
-            return _tell(state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
-        case TransactionHeld(until=until):
-            return [ArmTimer(HoldDue(event.cycle, until, event.transaction))] if until else []
-        case WaitStarted(until=until, reason=reason):
-            timer = ArmTimer(HoldDue(event.cycle, until, event.transaction))
-            call = state.transaction(event.transaction).call
-            if reason != "limited" or call is None:
-                return [timer]
-            return [timer, CloseGate(event.cycle, remote_of(call.request), until)]
-        case HitParked(reason=reason):
-            due = ArmTimer(ParkDue(event.cycle, event.until, event.hit))
-            if reason == "moved" or event.hit >= decision.seq:  # Of one accepted now, the verdict says so.
-                return [due]
-            reply = verdict_reply(state, Parked(event.hit, event.until), status_url)
-            return [due, *_tell(state.hit(event.hit), reply, event.at)]
-        case HitExpired():
-            return _tell(state.hit(event.hit), verdict_reply(state, EXPIRED, status_url), event.at)
-        case HitIgnored() if event.hit < decision.seq and not state.hit(event.hit).parked:
-            reply = verdict_reply(state, Ignored(event.hit, event.transaction), status_url)
-            return _tell(state.hit(event.hit), reply, event.at)
-        case CycleStarted():
-            return [RearmTimers(event.cycle)]
-        case AlertIntended(incidents=incidents):
-            return [SendAlert(event.cycle, incidents)]
-        case IncidentRaised():
-            return [Report(event)]
-        case _:
-            return []
+def _call(turned: Turned, event: CallIntended) -> list[Effect]:
+    row = turned.state.transaction(event.transaction)
+    data = deepcopy(scope(turned.state, row)) if event.request.method in (SCRIPT, HOOK) else None
+    return [PerformCall(event, row.number, row.depth, data)]
+
+
+def _reply(turned: Turned, event: ReplyBuilt) -> list[Effect]:
+    return _tell(turned.state.hit(event.hit), Reply(event.status, event.headers, event.body), event.at)
+
+
+def _hold(_: Turned, event: TransactionHeld) -> list[Effect]:
+    return [ArmTimer(HoldDue(event.cycle, event.until, event.transaction))] if event.until else []
+
+
+def _wait(turned: Turned, event: WaitStarted) -> list[Effect]:
+    timer = ArmTimer(HoldDue(event.cycle, event.until, event.transaction))
+    call = turned.state.transaction(event.transaction).call
+    if event.reason != "limited" or call is None:
+        return [timer]
+    return [timer, CloseGate(event.cycle, remote_of(call.request), event.until)]
+
+
+def _park(turned: Turned, event: HitParked) -> list[Effect]:
+    due = ArmTimer(ParkDue(event.cycle, event.until, event.hit))
+    if event.reason == "moved" or event.hit >= turned.seq:  # Of one accepted now, the verdict says so.
+        return [due]
+    return [due, *turned.told(event, Parked(event.hit, event.until))]
+
+
+def _ignore(turned: Turned, event: HitIgnored) -> list[Effect]:
+    if event.hit >= turned.seq or turned.state.hit(event.hit).parked:
+        return []
+    return turned.told(event, Ignored(event.hit, event.transaction))
+
+
+_EFFECTS: dict[type, Callable[[Turned, Any], list[Effect]]] = {
+    AlertIntended: lambda _, event: [SendAlert(event.cycle, event.incidents)],
+    CallIntended: _call,
+    CycleStarted: lambda _, event: [RearmTimers(event.cycle)],
+    HitExpired: lambda turned, event: turned.told(event, EXPIRED),
+    HitIgnored: _ignore,
+    HitParked: _park,
+    IncidentRaised: lambda _, event: [Report(event)],
+    ReplyBuilt: _reply,
+    TransactionHeld: _hold,
+    WaitStarted: _wait,
+}
 
 
 def _tell(hit: HitRow, reply: Reply, at: int) -> list[Effect]:
