@@ -34,6 +34,7 @@ class Ticket:
         reply: the built answer, once it is durable.
         left: why its caller left before it was decided.
         then: called with the outcome, by who does not wait for it.
+        tell: called once the built answer is there, by who does not wait for it.
     """
 
     def __init__(self, then: Callable[[Outcome], None] | None = None) -> None:
@@ -41,8 +42,9 @@ class Ticket:
         self.reply: Reply | None = None
         self.left: Literal["gone", "deadline"] | None = None
         self.then = then
-        self._decided: trio.Event | None = None  # Events are made by who waits: most tickets need one of both.
-        self._answered: list[Callable[[], None]] = []
+        self.tell: Callable[[], None] | None = None
+        self._decided: trio.Event | None = None  # Events are made by who waits: most tickets need none.
+        self._answered: trio.Event | None = None
 
     def decide(self, outcome: Outcome) -> None:
         """The turn is durable."""
@@ -55,8 +57,10 @@ class Ticket:
     def answer(self, reply: Reply) -> None:
         """The built answer is durable."""
         self.reply = reply
-        for tell in self._answered:
-            tell()
+        if self._answered is not None:
+            self._answered.set()
+        if self.tell is not None:
+            self.tell()
 
     async def decided(self) -> Outcome:
         """Wait for the outcome."""
@@ -68,17 +72,12 @@ class Ticket:
         assert self.outcome is not None, "the outcome is set before its event"
         return self.outcome
 
-    def when_answered(self, tell: Callable[[], None]) -> None:
-        """Have something called when the built answer is there, which it is not yet."""
-        self._answered.append(tell)
-
     async def answered(self) -> Reply:
         """Wait for the built answer, without end: the caller bounds it by a cancel scope."""
         if self.reply is None:
-            answered = trio.Event()
-            self.when_answered(answered.set)
-            await answered.wait()
+            self._answered = self._answered or trio.Event()
+            await self._answered.wait()
         else:
             await trio.lowlevel.checkpoint()
-        assert self.reply is not None, "the answer is set before it is told"
+        assert self.reply is not None, "the answer is set before its event"
         return self.reply

@@ -93,7 +93,7 @@ async def _webhook(door: Door, identifier: str) -> Response:
     )
     answer = await receive(door, found, incoming)
     if isinstance(answer, Waiting):
-        answer = await answer.answer()
+        answer = await answer.answered()
         request.scope["cyclewright.end"] = answer.settle  # type: ignore[typeddict-unknown-key]  # Read by SentNotes, ours.
     return as_response(answer.reply)
 

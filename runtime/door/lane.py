@@ -4,13 +4,14 @@
 2. One request of a connection is in progress at a time; what a sender pipelines behind it waits unread or in order.
 3. Each wait for the caller has a bound: for a whole head, for a whole body, for taking the answer.
 4. A caller who hangs up while he waits ends only his own wait.
+5. An answer leaves from the task that made it durable; that of its connection reads on, and is not woken for it.
 """
 
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from email.utils import formatdate
-from functools import partial
 from typing import Literal
 
 import trio
@@ -20,9 +21,8 @@ from protocol.answers import problem
 from protocol.state import Reply
 from runtime.door.door import Door
 from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
-from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
+from runtime.door.webhook import Answer, Awaited, Fate, find, receive, too_large, too_slow
 from runtime.door.wire import Gone, Wire
-from runtime.ticket import Ticket
 
 READ_AHEAD_MAX = 64 << 10  # Bytes a waiting caller may send of what comes next; then the kernel holds them.
 WATCH_S = 0.5  # Between looks at who lets us wait, so a bound of seconds is kept to half of one.
@@ -67,6 +67,8 @@ class Lane:
                 if now - connection.since > bounds.get(connection.phase, math.inf):
                     connection.overdue = True
                     connection.wire.interrupt()
+                elif connection.due is not None:
+                    connection.due.look(now - connection.since)
 
     async def serve(self, wire: Wire) -> None:
         """One connection, until it is closed or handed on."""
@@ -103,12 +105,13 @@ class _Connection:
         self.phase: Phase = "head"
         self.since = trio.current_time()
         self.overdue = False
+        self.due: _Due | None = None
 
     async def requests(self) -> bool:
         """Answer request after request; True when the next one is foreign, False when the connection ends."""
         try:
             while True:
-                self._enter("head")
+                self.enter("head")
                 head = await self._head()
                 if head is None:
                     return False
@@ -140,7 +143,7 @@ class _Connection:
             await self.say(found.reply, keep=head.keep, head=head)
             return head.keep
         body = await self._body(head)
-        self._enter("work")
+        self.enter("work")
         engine = lane.door.engine
         assert engine is not None, "a door that finds its webhooks is ready"
         request = Incoming(
@@ -150,23 +153,18 @@ class _Connection:
             body=body,
             at=engine.clock(),
         )
-        answer = await receive(lane.door, found, request)
-        if isinstance(answer, Waiting):
-            answer = await self._answered(answer)
+        given = await receive(lane.door, found, request)
+        if not isinstance(given, Answer):
+            return await self._carry(given, head)
         keep = head.keep and not lane.stopping
-        fate: Fate = "gone"
-        try:
-            await self.say(answer.reply, keep=keep, head=head)
-            fate = "sent"
-        finally:
-            answer.settle(fate)
+        await self.say(given.reply, keep=keep, head=head)
         return keep
 
     async def _body(self, head: Head) -> bytes:
         body = self.reader.body(head)
         if body is not None:
             return body
-        self._enter("body")
+        self.enter("body")
         if head.headers.get("expect", "").lower() == "100-continue":
             await self.wire.send(CONTINUE)
         while (body := self.reader.body(head)) is None:
@@ -178,33 +176,129 @@ class _Connection:
             self.reader.pending += data
         return body
 
-    async def _answered(self, waiting: Waiting) -> Answer:
-        """Wait for the built answer, and see when the caller hangs up meanwhile."""
-        return await waiting.answer(partial(self._watch, waiting.ticket))
+    async def _carry(self, waiting: Awaited, head: Head) -> bool:
+        """See an answer on its way, reading on meanwhile; whether the connection goes on."""
+        self.due = due = _Due(self, waiting, head)
+        waiting.tell(due.tell)
+        try:
+            with trio.move_on_after(waiting.within) if waiting.exact else nullcontext():
+                await self._read_on(due)
+            if due.answer is None:
+                due.over = True
+                due.tell()
+                await self._read_on(due)
+        except BaseException:  # Cancelled, or the caller has hung up.
+            if due.answer is None:
+                waiting.gone()
+            raise
+        finally:
+            self.due = None
+        return await due.left()
 
-    async def _watch(self, ticket: Ticket) -> None:
-        """Read ahead until the answer is there, which interrupts that: a task less than to wait for each by itself."""
+    async def _read_on(self, due: "_Due") -> None:
+        """Read ahead until the answer has left, and for as long as nothing else is to be done."""
         pending = self.reader.pending
-        ticket.when_answered(self.wire.interrupt)
-        while ticket.reply is None:
+        while due.answer is None:
             if len(pending) >= READ_AHEAD_MAX:
-                await ticket.answered()
+                await due.wait()
                 return
             data = await self.wire.receive()
-            if not data and ticket.reply is None:
-                raise Gone
+            if not data:
+                if due.answer is None:
+                    raise Gone
+                due.ended()
             pending += data
 
     async def say(self, reply: Reply, *, keep: bool, head: Head | None = None) -> None:
         """Send one answer."""
+        await self.wire.send(self.encode(reply, keep=keep, head=head))
+
+    def encode(self, reply: Reply, *, keep: bool, head: Head | None) -> bytes:
+        """One answer as it leaves."""
         bodiless = head is not None and head.method == "HEAD"
-        await self.wire.send(encode_answer(reply, self.lane.date(), keep=keep, bodiless=bodiless))
+        return encode_answer(reply, self.lane.date(), keep=keep, bodiless=bodiless)
 
     async def refuse(self, reply: Reply, head: Head | None = None) -> None:
         """Send the last answer of a connection, whose sender may still be sending."""
-        self._enter("work")
+        self.enter("work")
         await self.say(reply, keep=False, head=head)
         await self.wire.linger()
 
-    def _enter(self, phase: Phase) -> None:
+    def enter(self, phase: Phase) -> None:
         self.phase, self.since, self.overdue = phase, trio.current_time(), False
+
+
+class _Due:
+    """An answer on its way to its caller.
+
+    Attributes:
+        answer: what is told, once it has left.
+        over: the caller waits no longer for what a pass responds.
+    """
+
+    def __init__(self, connection: _Connection, waiting: Awaited, head: Head) -> None:
+        self.answer: Answer | None = None
+        self.over = False
+        self._connection = connection
+        self._waiting = waiting
+        self._head = head
+        self._keep = head.keep
+        self._rest = b""  # What the connection did not take at once.
+        self._fault: Exception | None = None
+        self._more = False  # Whether there is more to do than to read on.
+        self._wake: trio.Event | None = None
+
+    def tell(self) -> None:
+        """There may be an answer. Called by the engine, which no fault of a connection may reach."""
+        if self.answer is None and self._connection.due is self:
+            answer = self._waiting.answer() or (self._waiting.late() if self.over else None)
+            if answer is not None:
+                self.leave(answer)
+
+    def look(self, waited: float) -> None:
+        """Bound a wait that is not bounded to the instant."""
+        if waited > self._waiting.within:
+            self.over = True
+            self.tell()
+
+    def leave(self, answer: Answer) -> None:
+        """Hand the answer to the connection, as far as it takes it at once."""
+        connection, self.answer = self._connection, answer
+        self._keep = self._head.keep and not connection.lane.stopping
+        try:
+            self._rest = connection.wire.send_now(connection.encode(answer.reply, keep=self._keep, head=self._head))
+            if not self._rest:
+                answer.settle("sent")
+        except Exception as fault:  # noqa: BLE001 - Raised again by `left`, in the task of this connection alone.
+            self._fault = fault
+            answer.settle("gone")
+        self._more = bool(self._rest or self._fault or connection.reader.pending)
+        if self._more or not self._keep:
+            connection.wire.interrupt()
+        else:
+            connection.enter("head")
+        if self._wake is not None:
+            self._wake.set()
+
+    async def wait(self) -> None:
+        """Wait until the answer has left."""
+        self._wake = trio.Event()
+        await self._wake.wait()
+
+    def ended(self) -> None:
+        """Nothing is to be read any more, or the wait was only interrupted for what there is to do."""
+        self._keep = self._keep and self._more
+
+    async def left(self) -> bool:
+        """Finish what could not leave at once; whether the connection goes on."""
+        if self._fault is not None:
+            raise self._fault
+        if self._rest:
+            assert self.answer is not None, "what is left is left of an answer"
+            fate: Fate = "gone"
+            try:
+                await self._connection.wire.send(self._rest)
+                fate = "sent"
+            finally:
+                self.answer.settle(fate)
+        return self._keep

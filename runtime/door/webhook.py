@@ -5,8 +5,8 @@
 3. The way that carries the answer tells its fate: `settle` once, `sent` when the last byte was handed on.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import trio
 from msgspec import Struct, json, structs
@@ -26,67 +26,130 @@ Fate = Literal["sent", "gone"]
 
 
 class Answer(Struct, frozen=True):
-    """What leaves for a caller."""
+    """What leaves for a caller.
+
+    Attributes:
+        fate: told what became of it, where that is recorded.
+    """
 
     reply: Reply
-    engine: Engine | None = None  # Set when the fate of the answer is recorded.
-    cycle: str = ""
-    hit: int = 0
-    repeated: bool = False
+    fate: Callable[[Fate], None] | None = None
 
     def settle(self, fate: Fate) -> None:
         """Record what became of a built answer; of any other nothing is recorded."""
-        if self.engine is None:
-            return
-        if fate == "sent" or not self.repeated:  # Who repeats a delivery and hangs up says nothing of the first caller.
-            self.engine.settle(self.cycle, self.hit, fate)
+        if self.fate is not None:
+            self.fate(fate)
+
+
+class Awaited(Protocol):
+    """An answer that is still to come, as the way sees it that will carry it.
+
+    Attributes:
+        within: how many seconds its caller waits for what a pass responds.
+        exact: whether that is to be kept to the instant, as for every caller who wants such an answer.
+    """
+
+    @property
+    def within(self) -> float: ...
+
+    @property
+    def exact(self) -> bool: ...
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Have something called whenever there may be an answer."""
+        ...
+
+    def answer(self) -> Answer | None:
+        """The answer, to be told once; None while it is not durable."""
+        ...
+
+    def late(self) -> Answer | None:
+        """What is told when `within` is over; None while not even the request is durable."""
+        ...
+
+    def gone(self) -> None:
+        """The caller has hung up; what he asked for goes on."""
+        ...
 
 
 class Waiting(Struct, frozen=True):
-    """The request is durable, and its caller waits for what the pass will respond."""
+    """The request is with its cycle: its caller is told the durable verdict, or what the pass will respond."""
 
     engine: Engine
     hit: Hit
     ticket: Ticket
-    waits: int  # The hit whose answer it is; another than the request's own when it came before.
-    marks: dict[str, str]
+    within: float
 
-    async def answer(self, wait: Callable[[], Awaitable[object]] | None = None) -> Answer:
-        """Wait within the caller's and the step's bounds.
+    @property
+    def exact(self) -> bool:
+        """Whether a built answer is wanted; else there is one only if a request of the same name wanted it before."""
+        return self.hit.wants_reply
 
-        Args:
-            wait: how, until the ticket has its answer; who is cancelled in it, or raises, is a caller who is gone.
-        """
-        hits, status = self.engine.counters.hits, "gone"
-        try:
-            answer = await self._answer(wait or self.ticket.answered)
-            status = str(answer.reply.status)
-        finally:
-            hits[self.hit.cycle, status] += 1
-        return answer
+    def tell(self, told: Callable[[], None]) -> None:
+        """Have something called when the verdict is durable, and when a built answer is."""
+        self.ticket.then = lambda _: told()
+        self.ticket.tell = told
 
-    async def _answer(self, wait: Callable[[], Awaitable[object]]) -> Answer:
-        engine, hit, ticket = self.engine, self.hit, self.ticket
-        plan = engine.state.program(engine.state.cycle(hit.cycle).definition_hash).webhook(hit.step)
-        bound = answer_within(plan, hit.headers) / 1e9
-        if ticket.reply is None:
-            try:
-                with trio.move_on_after(bound):
-                    await wait()
-            except BaseException:  # Cancelled, or what the way that carries the answer raises when its caller hangs up.
-                engine.leave(hit.cycle, ticket, "gone")
-                raise
-        if ticket.reply is not None:  # Also when the bound is zero, or came in the same instant.
-            return Answer(_marked(ticket.reply, self.marks), engine, hit.cycle, self.waits, bool(self.marks))
-        engine.leave(hit.cycle, ticket, "deadline")
-        url = engine.status_url(self.waits)
+    def answer(self) -> Answer | None:
+        """The answer, to be told once; None while it is not durable."""
+        outcome = self.ticket.outcome
+        if outcome is None:
+            return None
+        repeated = isinstance(outcome.verdict, Duplicate)
+        if outcome.reply is not None:
+            return self._counted(_marked(outcome.reply, repeated))
+        if self.ticket.reply is None:
+            return None
+        return self._counted(_marked(self.ticket.reply, repeated), self._repeated if repeated else self._settle)
+
+    def late(self) -> Answer | None:
+        """What is told when the time is over: the run goes on, and can be followed."""
+        outcome = self.ticket.outcome
+        if outcome is None:
+            return None
+        self.engine.leave(self.hit.cycle, self.ticket, "deadline")
+        url = self.engine.status_url(outcome.waits)
+        plan = self.engine.state.program(self.engine.state.cycle(self.hit.cycle).definition_hash).webhook(self.hit.step)
         if plan.step.on_late == "accept":
-            body = {"status": "accepted", "hit": self.waits, "status_url": url}
+            body = {"status": "accepted", "hit": outcome.waits, "status_url": url}
             late = Reply(202, {"content-type": "application/json", "location": url}, json.encode(body))
         else:
-            detail = f"no answer within {bound:g} seconds; the run goes on"
+            detail = f"no answer within {self.within:g} seconds; the run goes on"
             late = problem(504, "Answer is late", detail, headers={"location": url}, status_url=url)
-        return Answer(_marked(late, self.marks))
+        return self._counted(_marked(late, isinstance(outcome.verdict, Duplicate)))
+
+    def gone(self) -> None:
+        """The caller has hung up; the transaction goes on."""
+        self.engine.counters.hits[self.hit.cycle, "gone"] += 1
+        self.engine.leave(self.hit.cycle, self.ticket, "gone")
+
+    async def answered(self) -> Answer:
+        """Wait within the caller's and the step's bounds; who is cancelled meanwhile is a caller who is gone."""
+        ticket = self.ticket
+        try:
+            with trio.move_on_after(self.within):
+                if (await ticket.decided()).waits:
+                    await ticket.answered()
+            await ticket.decided()  # What is accepted is never answered before it is durable, however late that is.
+        except trio.Cancelled:
+            self.gone()
+            raise
+        answer = self.answer() or self.late()  # Also what came in the same instant, or with a bound of zero.
+        assert answer is not None, "what is durable is answered"
+        return answer
+
+    def _counted(self, reply: Reply, fate: Callable[[Fate], None] | None = None) -> Answer:
+        self.engine.counters.hits[self.hit.cycle, str(reply.status)] += 1
+        return Answer(reply, fate)
+
+    def _settle(self, fate: Fate) -> None:
+        outcome = self.ticket.outcome
+        assert outcome is not None, "what is answered was decided"
+        self.engine.settle(self.hit.cycle, outcome.waits, fate)
+
+    def _repeated(self, fate: Fate) -> None:
+        if fate == "sent":  # Who repeats a delivery and hangs up says nothing of the first caller.
+            self._settle(fate)
 
 
 def find(door: Door, identifier: str) -> Route | Answer:
@@ -116,10 +179,10 @@ def too_slow(door: Door) -> Reply:
 
 async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
     """Verify, read and check a request, and put it to its cycle."""
-    answer = await _receive(door, route, request)
-    if isinstance(answer, Answer):
-        door.count(route.cycle, answer.reply)
-    return answer
+    given = await _receive(door, route, request)
+    if isinstance(given, Answer):
+        door.count(route.cycle, given.reply)
+    return given
 
 
 async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
@@ -139,32 +202,23 @@ async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Wait
     admitted = await hit_of(engine, program, route.step, request, door.captures)
     if isinstance(admitted, Reply):
         return Answer(admitted)
-    return await deliver(engine, admitted)
+    return deliver(engine, admitted, answer_within(program.webhook(route.step), request.headers) / 1e9)
 
 
-async def deliver(engine: Engine, hit: Hit) -> Answer | Waiting:
-    """Put a hit to its cycle; answered once it is durable, or at what its pass responds."""
+def deliver(engine: Engine, hit: Hit, within: float) -> Answer | Waiting:
+    """Put a hit to its cycle, for a caller who waits so many seconds for what its pass responds."""
     try:
-        ticket = engine.accept(hit)
+        return Waiting(engine, hit, engine.accept(hit), within)
     except Overloaded as full:
         return _overloaded(full)
     except QuotaReached as used:
         headers = {"retry-after": str(used.retry_after)}
         return Answer(problem(429, "Quota reached", str(used), headers=headers))
-    try:
-        outcome = await ticket.decided()
-    except trio.Cancelled:
-        engine.leave(hit.cycle, ticket, "gone")
-        raise
-    marks = {DUPLICATE_HEADER: "true"} if isinstance(outcome.verdict, Duplicate) else {}
-    if outcome.reply is not None:
-        return Answer(_marked(outcome.reply, marks))
-    return Waiting(engine, hit, ticket, outcome.waits, marks)
 
 
 def _overloaded(full: Overloaded) -> Answer:
     return Answer(problem(503, "Overloaded", str(full), headers={"retry-after": str(full.retry_after)}))
 
 
-def _marked(reply: Reply, marks: dict[str, str]) -> Reply:
-    return structs.replace(reply, headers={**reply.headers, **marks}) if marks else reply
+def _marked(reply: Reply, repeated: bool) -> Reply:
+    return structs.replace(reply, headers={**reply.headers, DUPLICATE_HEADER: "true"}) if repeated else reply

@@ -50,7 +50,9 @@ async def test_5_4_who_hangs_up_before_the_verdict_is_gone(tmp_path: Path, monke
     async with running(tmp_path, QUOTES) as rig:
         disk = SlowDisk(monkeypatch)
         async with trio.open_nursery() as connection:
-            connection.start_soon(deliver, rig.engine, ask(1))
+            waiting = deliver(rig.engine, ask(1), 10.0)
+            assert isinstance(waiting, Waiting)
+            connection.start_soon(waiting.answered)
             await trio.testing.wait_all_tasks_blocked()
             connection.cancel_scope.cancel()
         await disk.sync_one()
@@ -109,13 +111,13 @@ async def test_4_1_a_full_mailbox_answers_503_with_retry_after(tmp_path: Path) -
     """4.1: given a mailbox that holds one request, when two come at once, then the second is told 503 and when."""
     async with running(tmp_path, QUOTES, mailbox_items_max=1) as rig:
         rig.engine.accept(ask(1))
-        refused = await deliver(rig.engine, ask(2))
+        refused = deliver(rig.engine, ask(2), 10.0)
         assert isinstance(refused, Answer)
         assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "1")
         await trio.testing.wait_all_tasks_blocked()
-        waiting = await deliver(rig.engine, ask(3))
+        waiting = deliver(rig.engine, ask(3), 10.0)
         assert isinstance(waiting, Waiting)
-        assert (await waiting.answer()).reply.status == 200
+        assert (await waiting.answered()).reply.status == 200
 
 
 async def test_4_1_retry_after_comes_from_the_measured_rate(
@@ -134,7 +136,7 @@ async def test_4_1_retry_after_comes_from_the_measured_rate(
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(20):
             rig.engine.accept(ask(1))
-        refused = await deliver(rig.engine, ask(2))
+        refused = deliver(rig.engine, ask(2), 10.0)
         assert isinstance(refused, Answer)
         assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "2")
 
@@ -150,6 +152,6 @@ async def test_4_1_a_burst_after_a_quiet_hour_is_told_a_true_retry_after(
             await rig.engine.accept(ask(amount)).decided()
         for amount in range(500):
             rig.engine.accept(ask(amount))
-        refused = await deliver(rig.engine, ask(501))
+        refused = deliver(rig.engine, ask(501), 10.0)
         assert isinstance(refused, Answer)
         assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "1")

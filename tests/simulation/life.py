@@ -265,7 +265,7 @@ class Life:
         )
         with trio.move_on_after(patience):
             given = await receive(running.door, Route("main", request.step), incoming)
-            answer = given if isinstance(given, Answer) else await given.answer()
+            answer = given if isinstance(given, Answer) else await given.answered()
             answer.settle("sent")
             return answer
         self.world.saw("a caller hung up")
