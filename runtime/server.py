@@ -24,7 +24,8 @@ from runtime.committer import ThreadAppender
 from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, chain_key, secret_file
 from runtime.deploying import deploy, load_scripts, reload, reload_logged
 from runtime.doctor.live import Scrub
-from runtime.door import Door, Listener
+from runtime.door.door import Door
+from runtime.door.entrance import entrance
 from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
@@ -107,7 +108,7 @@ async def serve(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
-            bound = await nursery.start(Listener(settings, door).run, stop_http)
+            bound = await nursery.start(entrance(settings, door).run, stop_http)
             nursery.start_soon(_at_signals, signals, door, settings, stop_http, nursery.cancel_scope)
             await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage, progress=progress))
             gc.freeze()  # What a start has loaded stays.

@@ -16,12 +16,12 @@ from typing import Literal
 
 import trio
 
-from protocol.admission import Incoming
 from protocol.answers import problem
 from protocol.state import Reply
-from runtime.door.door import Door
-from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
-from runtime.door.webhook import Answer, Awaited, Fate, find, receive, too_large, too_slow
+from runtime.config import Settings
+from runtime.door.answer import Answer, Awaited, Fate
+from runtime.door.desk import Desk
+from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer
 from runtime.door.wire import Gone, Wire
 
 READ_AHEAD_MAX = 64 << 10  # Bytes a waiting caller may send of what comes next; then the kernel holds them.
@@ -33,9 +33,8 @@ Phase = Literal["head", "body", "work"]
 class Lane:
     """Serves connections; `hand_on` takes one that has become foreign, with the bytes read from it."""
 
-    def __init__(self, door: Door, hand_on: Callable[[Wire, bytes], Awaitable[None]]) -> None:
-        self.door = door
-        settings = door.settings
+    def __init__(self, settings: Settings, desk: Desk, hand_on: Callable[[Wire, bytes], Awaitable[None]]) -> None:
+        self.desk = desk
         self.header_bytes_max = settings.header_bytes_max
         self.body_bytes_max = settings.body_bytes_max
         self.idle_timeout_s = settings.idle_timeout_s  # Read here, since the settings parse it anew each time.
@@ -121,7 +120,7 @@ class _Connection:
                     return False
         except Malformed as fault:
             malformed = problem(fault.status, "Malformed request", str(fault))
-            await self.refuse(too_large(self.lane.door) if fault.status == 413 else malformed)
+            await self.refuse(self.lane.desk.too_large() if fault.status == 413 else malformed)
             return False
 
     async def _head(self) -> Head | Foreign | None:
@@ -135,7 +134,7 @@ class _Connection:
     async def _request(self, head: Head) -> bool:
         """Answer one request; whether the connection goes on."""
         lane = self.lane
-        found = find(lane.door, head.identifier)
+        found = lane.desk.find(head.identifier)
         if isinstance(found, Answer):
             if self.reader.body(head) is None:  # What is still to come of it is not waited for.
                 await self.refuse(found.reply, head)
@@ -144,16 +143,7 @@ class _Connection:
             return head.keep
         body = await self._body(head)
         self.enter("work")
-        engine = lane.door.engine
-        assert engine is not None, "a door that finds its webhooks is ready"
-        request = Incoming(
-            method=head.method,
-            headers=head.headers,
-            query=parameters(head.query),
-            body=body,
-            at=engine.clock(),
-        )
-        given = await receive(lane.door, found, request)
+        given = lane.desk.at_once(found, head, body) or await lane.desk.take(found, head, body)
         if not isinstance(given, Answer):
             return await self._carry(given, head)
         keep = head.keep and not lane.stopping
@@ -171,7 +161,7 @@ class _Connection:
             data = await self.wire.receive()
             if not data:
                 if self.overdue:
-                    await self.refuse(too_slow(self.lane.door))
+                    await self.refuse(self.lane.desk.too_slow())
                 raise Gone
             self.reader.pending += data
         return body

@@ -6,7 +6,6 @@
 """
 
 from collections.abc import Callable
-from typing import Literal, Protocol
 
 import trio
 from msgspec import Struct, json, structs
@@ -15,61 +14,14 @@ from protocol.admission import Incoming, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
 from protocol.chain import NO_CHAIN, read_chain
 from protocol.inputs import Duplicate, Hit
+from protocol.program import Program
 from protocol.state import Reply
-from runtime.door.door import Door, Route, not_ready
+from runtime.door.answer import Answer, Fate
+from runtime.door.door import Door, Route, engine_of, not_ready
 from runtime.engine import Engine
 from runtime.metering import QuotaReached
-from runtime.reception import hit_of
+from runtime.reception import admitted, hit_of, is_looked_at
 from runtime.ticket import Overloaded, Ticket
-
-Fate = Literal["sent", "gone"]
-
-
-class Answer(Struct, frozen=True):
-    """What leaves for a caller.
-
-    Attributes:
-        fate: told what became of it, where that is recorded.
-    """
-
-    reply: Reply
-    fate: Callable[[Fate], None] | None = None
-
-    def settle(self, fate: Fate) -> None:
-        """Record what became of a built answer; of any other nothing is recorded."""
-        if self.fate is not None:
-            self.fate(fate)
-
-
-class Awaited(Protocol):
-    """An answer that is still to come, as the way sees it that will carry it.
-
-    Attributes:
-        within: how many seconds its caller waits for what a pass responds.
-        exact: whether that is to be kept to the instant, as for every caller who wants such an answer.
-    """
-
-    @property
-    def within(self) -> float: ...
-
-    @property
-    def exact(self) -> bool: ...
-
-    def tell(self, told: Callable[[], None]) -> None:
-        """Have something called whenever there may be an answer."""
-        ...
-
-    def answer(self) -> Answer | None:
-        """The answer, to be told once; None while it is not durable."""
-        ...
-
-    def late(self) -> Answer | None:
-        """What is told when `within` is over; None while not even the request is durable."""
-        ...
-
-    def gone(self) -> None:
-        """The caller has hung up; what he asked for goes on."""
-        ...
 
 
 class Waiting(Struct, frozen=True):
@@ -163,46 +115,65 @@ def find(door: Door, identifier: str) -> Route | Answer:
     return route
 
 
-def too_large(door: Door) -> Reply:
-    """What a body past its bound is told."""
-    reply = problem(413, "Body too large", f"a body has at most {door.settings.body_bytes_max} bytes")
-    door.count("", reply)
-    return reply
-
-
-def too_slow(door: Door) -> Reply:
-    """What a body that does not come is told."""
-    reply = problem(408, "Body too slow", f"the body did not come within {door.settings.body_timeout_s:g} seconds")
+def counted(door: Door, reply: Reply) -> Reply:
+    """A refusal of a request that was not read to its end."""
     door.count("", reply)
     return reply
 
 
 async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
-    """Verify, read and check a request, and put it to its cycle."""
-    given = await _receive(door, route, request)
-    if isinstance(given, Answer):
-        door.count(route.cycle, given.reply)
-    return given
+    """Verify, read and check a request, and put it to its cycle; a script of the project may look at it first."""
+    given = receive_now(door, route, request)
+    if given is not None:
+        return given
+    verified = _verified(door, route, request)
+    if isinstance(verified, Answer):
+        return _counted(door, route, verified)
+    engine = engine_of(door)
+    hit = await hit_of(engine, _program(door, route), route.step, verified, door.captures)
+    return _put(door, route, verified, hit)
 
 
-async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
-    engine = door.engine
-    assert engine is not None, "a ready door has an engine"
-    program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
+def receive_now(door: Door, route: Route, request: Incoming) -> Answer | Waiting | None:
+    """The same at once; None when a script is to look at the request, and nothing has been done with it yet."""
+    program = _program(door, route)
+    if is_looked_at(program.webhook(route.step)):
+        return None
+    verified = _verified(door, route, request)
+    if isinstance(verified, Answer):
+        return _counted(door, route, verified)
+    return _put(door, route, verified, admitted(program, route.step, verified, door.captures))
+
+
+def _program(door: Door, route: Route) -> Program:
+    state = engine_of(door).state
+    return state.program(state.cycle(route.cycle).definition_hash)
+
+
+def _verified(door: Door, route: Route, request: Incoming) -> Answer | Incoming:
+    """A request for which there is room and which is signed as its step asks, with its chain."""
     try:  # First: refusing what was read and checked would cost as much as taking it.
-        engine.check_room(len(request.body))
+        engine_of(door).check_room(len(request.body))
     except Overloaded as full:
         return _overloaded(full)
-    refusal = door.verified(program.webhook(route.step), route, request)
+    refusal = door.verified(_program(door, route).webhook(route.step), route, request)
     if refusal is not None:
         return Answer(refusal)
     chain, depth = read_chain(request.headers, door.chain_key)
-    if chain is not NO_CHAIN:
-        request = structs.replace(request, chain=chain, depth=depth)
-    admitted = await hit_of(engine, program, route.step, request, door.captures)
-    if isinstance(admitted, Reply):
-        return Answer(admitted)
-    return deliver(engine, admitted, answer_within(program.webhook(route.step), request.headers) / 1e9)
+    return request if chain is NO_CHAIN else structs.replace(request, chain=chain, depth=depth)
+
+
+def _put(door: Door, route: Route, request: Incoming, hit: Hit | Reply) -> Answer | Waiting:
+    if isinstance(hit, Reply):
+        return _counted(door, route, Answer(hit))
+    plan = _program(door, route).webhook(route.step)
+    return _counted(door, route, deliver(engine_of(door), hit, answer_within(plan, request.headers) / 1e9))
+
+
+def _counted(door: Door, route: Route, given: Answer | Waiting) -> Answer | Waiting:
+    if isinstance(given, Answer):
+        door.count(route.cycle, given.reply)
+    return given
 
 
 def deliver(engine: Engine, hit: Hit, within: float) -> Answer | Waiting:

@@ -11,8 +11,10 @@ from protocol.cycle import decide
 from protocol.inputs import Hit
 from protocol.state import HitRow
 from runtime.config import Settings
-from runtime.door import Door, SentNotes, make_app
-from runtime.door.webhook import Answer, Waiting, deliver
+from runtime.door.answer import Answer
+from runtime.door.app import SentNotes, make_app
+from runtime.door.door import Door
+from runtime.door.webhook import Waiting, deliver
 from runtime.store.rows import TABLES
 from tests.runtime.disk import SlowDisk
 from tests.runtime.rig import running
