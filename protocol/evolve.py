@@ -16,6 +16,7 @@ from protocol.definition import END
 from protocol.fold_hits import (
     count_task,
     end_hit,
+    give_back,
     hit_accepted,
     hit_duplicated,
     hit_expired,
@@ -115,7 +116,7 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
     unpark(state, hit)
     if event.hit in row.queue:
         row.queue.remove(event.hit)
-    hit.status, hit.transaction, hit.number = "running", row.id, event.number
+    hit.status, hit.transaction, hit.number, hit.overtook = "running", row.id, event.number, None
     state.save(hit)
     _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
@@ -202,7 +203,9 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
     for step, key in row.reached.items():
         state.unfile("reached", (row.cycle, step, *key), row.id)
         state.file("parted", (row.cycle, step, *key), row.id)  # For people who search; no request is matched by it.
-    row.reached, row.queue = {}, []
+    while row.queue:
+        give_back(state, row, len(row.queue) - 1)
+    row.reached = {}
     _move(state, row, "failed" if isinstance(event, e.TransactionFailed) else "stopped")
 
 

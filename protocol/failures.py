@@ -53,13 +53,17 @@ def fail(turn: Turn, row: TransactionRow, reason: str) -> None:
     """End the transaction as failed; hits that waited behind the pass look for another transaction."""
     queue = list(row.queue)
     turn.emit(TransactionFailed(row.cycle, turn.at, row.id, row.step, reason))
-    if not queue:
-        return
-    if turn.state.cycle(row.cycle).status == "running":
-        keep(turn, queue, "moved")
-        turn.rest.append(Deliver(row.cycle, turn.at))
+    if queue:
+        send_on(turn, queue)
+
+
+def send_on(turn: Turn, hits: Sequence[int]) -> None:
+    """Hits that their transaction does not run look for another place, now or when their cycle starts."""
+    if turn.state.cycle(turn.cycle).status == "running":
+        keep(turn, hits, "moved")
+        turn.rest.append(Deliver(turn.cycle, turn.at))
     else:
-        keep(turn, queue, "stopped")
+        keep(turn, hits, "stopped")
 
 
 def keep(turn: Turn, hits: Sequence[int], reason: Literal["stopped", "moved"]) -> None:

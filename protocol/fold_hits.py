@@ -1,5 +1,7 @@
 """How events about hits, and the answers to them, make the state; `protocol.evolve` is their front door."""
 
+from itertools import islice
+
 from protocol import events as e
 from protocol.duration import DAY_NS
 from protocol.state import HitRow, Reply, State, TransactionRow
@@ -69,11 +71,29 @@ def hit_matched(state: State, event: e.HitMatched, seq: int) -> None:
     hit.status = "queued"
     hit.transaction = event.transaction
     hit.candidates = list(event.candidates)
-    state.save(hit)
     row.queue.append(event.hit)
     if event.mark:
-        row.seen = {**row.seen, f"{hit.step}.{event.by}": event.mark}
+        name = f"{hit.step}.{event.by}"
+        hit.overtook = name, row.seen.get(name, "")
+        row.seen = {**row.seen, name: event.mark}
+    state.save(hit)
     state.save(row)
+
+
+def give_back(state: State, row: TransactionRow, place: int) -> None:
+    """Take a hit out of the queue of a transaction that does not run it, and so has not seen it (section 6.8)."""
+    hit = state.hit(row.queue.pop(place))
+    if hit.overtook is None:
+        return
+    name, before = hit.overtook
+    hit.overtook = None
+    state.save(hit)
+    for later in map(state.hit, islice(row.queue, place, None)):
+        if later.overtook is not None and later.overtook[0] == name:
+            later.overtook = name, before
+            state.save(later)
+            return
+    row.seen = {field: mark for field, mark in {**row.seen, name: before}.items() if mark}
 
 
 def hit_ignored(state: State, event: e.HitIgnored, seq: int) -> None:
@@ -97,7 +117,7 @@ def hit_parked(state: State, event: e.HitParked, _seq: int) -> None:
     if hit.status == "queued":
         row = state.transaction(hit.transaction)
         if hit.id in row.queue:
-            row.queue.remove(hit.id)
+            give_back(state, row, row.queue.index(hit.id))
             state.save(row)
     hit.transaction = 0
     hit.key, hit.until = list(event.key), event.until

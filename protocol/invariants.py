@@ -140,9 +140,7 @@ def broken_hit(seen: Seen, hit: HitRow) -> Iterator[str]:
 
 def broken_cycle(seen: Seen, cycle: CycleRow, ahead: Collection[int] = ()) -> Iterator[str]:
     """Every rule that a cycle breaks."""
-    yield from (
-        f"{rule} [cycle {cycle.name} ({cycle.status})]" for rule in _cycle(seen.counts(cycle.name), cycle, ahead)
-    )
+    yield from (f"{rule} [cycle {cycle.name} ({cycle.status})]" for rule in _cycle(seen, cycle, ahead))
 
 
 def broken_entry(seen: Seen, name: str, key: Key, one: int, window: Window = lambda *_: 0) -> Iterator[str]:
@@ -224,7 +222,8 @@ def _kept_hit(seen: Seen, hit: HitRow) -> Iterator[str]:
         yield f"4: it is parked at {hit.step} under what a transaction has reached"
 
 
-def _cycle(counts: Mapping[str, int], cycle: CycleRow, ahead: Collection[int]) -> Iterator[str]:
+def _cycle(seen: Seen, cycle: CycleRow, ahead: Collection[int]) -> Iterator[str]:
+    counts = seen.counts(cycle.name)
     for status in ("running", "held", *FINAL):
         told, there = getattr(cycle, status), counts.get(status, 0)
         if told != there:
@@ -234,7 +233,8 @@ def _cycle(counts: Mapping[str, int], cycle: CycleRow, ahead: Collection[int]) -
         yield f"5: it counts {cycle.parked} parked hits, and there are {kept}"
     if cycle.parked > PARKED_MAX:
         yield f"8: it keeps {cycle.parked} hits, of at most {PARKED_MAX}"
-    if cycle.status == "running" and cycle.gathered and not cycle.running and not ahead:
+    waits = cycle.status == "running" and cycle.gathered and not cycle.running and not ahead
+    if waits and not seen.any_filed("collected", (cycle.name,)):  # Kept hits are given their places first.
         yield f"3: transactions came to {list(cycle.gathered)}, and nothing that is on its way would go on"
 
 

@@ -155,6 +155,7 @@ class HitRow(Struct, gc=False, array_like=True):
     chain: str = ""  # The chain that it said it belongs to.
     sampled: bool = True
     purged: int = 0  # When retention dropped what it carried.
+    overtook: tuple[str, str] | None = None  # While it waits: what its transaction's `seen` said before, "" for none.
 
 
 class OpenCall(Struct, gc=False, array_like=True):

@@ -32,11 +32,11 @@ from protocol.events import (
 )
 from protocol.events_redrive import CallWithheld
 from protocol.expression import EmptySource, ExpressionError
-from protocol.failures import keep, step_failed
+from protocol.failures import send_on, step_failed
 from protocol.fields import HIDDEN
 from protocol.fold_redrive import is_pending
 from protocol.incidents import Kind
-from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, Deliver, ScriptResult
+from protocol.inputs import CallAnswer, CallEnded, CallFailure, Continue, ScriptResult
 from protocol.lists import value_at
 from protocol.matching import find_parked, read_hit
 from protocol.moving import move
@@ -105,8 +105,7 @@ def run(turn: Turn, row: TransactionRow) -> None:
             if hit.step in row.reached:
                 begin_pass(turn, row, hit)
             else:  # The pass before it went another way, so nothing here waits for it any more.
-                keep(turn, [hit.id], "moved")
-                turn.rest.append(Deliver(row.cycle, turn.at))
+                send_on(turn, [hit.id])
 
 
 def begins_next(row: TransactionRow) -> bool:

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from protocol.cycle import decide
+from protocol.events import GatheringEnded
+from protocol.inputs import Deliver, Start
 from protocol.invariants import Picture, broken
 from protocol.memory import MemoryState
 from protocol.state import CycleRow, HitRow, TransactionRow
@@ -191,6 +194,28 @@ def test_given_an_input_in_the_mailbox_then_what_waits_for_it_is_not_stuck() -> 
     row = rows(state, "running")
     row.call = None
     assert not list(broken(Picture(state), ahead={row.id}))
+
+
+def test_given_a_wait_all_and_kept_requests_when_the_cycle_starts_then_it_waits_for_them_and_is_not_stuck() -> None:
+    """Section 11: what came while it was stopped has its place first, and a crash between the two turns owes both."""
+    steps = (
+        "  t: {webhook: shop}\n  ask: {post: remote, path: /x}\n"
+        "  all: {wait_all: true}\n  tell: {post: remote, path: /y, body: {count: '{{ all.count }}'}}\n"
+    )
+    story = Story(cycle(steps, rules="{on_error: stop_transaction, while_stopped: collect}"))
+    story.hit("t")
+    story.hit("t")
+    story.answer({}, transaction=min(story.state.transactions))
+    story.stop()
+    story.hit("t")
+    started = decide(story.state, Start("c", story.at), len(story.journal))
+    story.journal += started.events
+    assert (cycle_of(story.state).gathered, cycle_of(story.state).running) == ({"all": 1}, 0)
+    assert not list(broken(Picture(story.state)))
+    story.state = story.replayed()
+    story.put(Deliver("c", story.at))  # It begins with that, as each start of a process does where requests are kept.
+    story.answer({}, transaction=max(story.state.transactions))
+    assert [event.count for event in story.journal if isinstance(event, GatheringEnded)] == [2]
 
 
 def test_given_a_key_that_came_again_after_its_window_then_it_may_name_two_hits() -> None:

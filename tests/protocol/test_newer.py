@@ -241,6 +241,34 @@ def test_6_8_requests_that_were_parked_are_compared_when_the_hold_is_reached() -
     assert digest(story.replayed()) == digest(story.state)
 
 
+def test_6_8_requests_that_wait_for_a_hold_that_their_transaction_left_run_when_it_is_there_again() -> None:
+    """6.8: they went back to the parking place, so it has not seen them, and none of them outdates another."""
+    story = Story(
+        cycle(
+            """
+  t: {webhook: shop, fields: {id: text}}
+  turn: {webhook: shop, fields: {id: text, go: boolean}, match: {id: t.id}}
+  goes: {decide: {left: turn.go, is: equals, right: true}, else: end}
+  changed: {webhook: shop, fields: {id: text, at: integer}, match: {id: t.id}, newer_than: at}
+  work: {post: remote, path: "/{{ changed.at }}"}
+"""
+        )
+    )
+    story.hit("t", {"id": "A"})
+    story.hit("turn", {"id": "A", "go": True})
+    told(story, 5)
+    story.hit("turn", {"id": "A", "go": False})
+    told(story, 6)
+    told(story, 7)
+    story.answer({})
+    assert (story.only().status, story.only().seen, story.only().queue) == ("completed", {"changed.at": "5"}, [])
+    story.hit("turn", {"id": "A", "go": True})
+    story.answer({})
+    assert [call.request.url for call in story.calls()] == ["/5", "/6", "/7"]
+    assert isinstance(told(story, 6), Ignored)
+    assert digest(story.replayed()) == digest(story.state)
+
+
 def test_6_8_whoever_waits_is_told_when_his_request_turns_out_to_be_outdated_elsewhere() -> None:
     """4.1 and 6.8: the transaction it waited behind has failed, and the one before that has seen a newer one."""
     story = following(

@@ -70,6 +70,27 @@ def test_13_a_resumed_script_of_a_mid_cycle_webhook_keeps_what_was_reached_and_s
     assert story.calls()[-1].request.url == "/5"
 
 
+@pytest.mark.parametrize("how", ["failed", "stopped"])
+def test_13_requests_that_waited_behind_what_is_resumed_run_in_their_order(how: str) -> None:
+    """Sections 6.8 and 13: the transaction had not run them, so none of them is older than what it has seen."""
+    story = Story(cycle(BACK.replace(', after_webhook: "w:f"', ""), rules=RULES % "none"))
+    story.hit("t", {"id": "A"})
+    old = story.only()
+    for at in (5, 6, None, 7):
+        story.hit("back", {"id": "A", "at": at})
+    if how == "failed":
+        story.no_answer()
+    else:
+        story.stop()
+        story.start()
+    assert (old.seen, old.queue) == ({"back.at": "5"}, [])
+    new = resumed(story, old)
+    assert type(story.hit("back", {"id": "A", "at": 6})).__name__ == "Ignored"
+    for _ in range(4):
+        story.answer({}, transaction=new.id)
+    assert [call.request.url for call in story.calls()] == ["/5", "/5", "/6", "/", "/7"]
+
+
 def test_13_an_outdated_request_that_is_delivered_again_is_still_outdated() -> None:
     """Sections 6.8 and 13: it goes through routing as any other, and the receipt says where it went."""
     story = Story(cycle(BACK.replace(', after_webhook: "w:f"', ""), rules=RULES % "none"))

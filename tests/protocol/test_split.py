@@ -7,9 +7,10 @@ import pytest
 
 from protocol.check import check_project
 from protocol.events import GatheringEnded, ReplyBuilt
-from protocol.inputs import Accepted
+from protocol.inputs import Accepted, Resumed
 from protocol.loading import Source
 from protocol.state import TransactionRow, transaction_name
+from runtime.store.digest import digest
 from tests.protocol.story import Story, begun
 
 ITEMS = """
@@ -220,6 +221,35 @@ def test_11_a_stop_ends_every_part_and_answers_once() -> None:
     story.stop()
     assert [status for status, _ in told(story)] == [409]
     assert story.status() == ["completed", "stopped", "stopped", "stopped"]
+
+
+def test_11_a_finish_goes_on_after_a_wait_all_though_a_request_lost_its_place() -> None:
+    """Sections 6.5, 9 and 11: what it finishes comes first, and who waits behind is told that his request is kept."""
+    story = begun(
+        """
+  turn: {webhook: shop, fields: {id: text, go: boolean}, match: {id: t.id}}
+  goes: {decide: {left: turn.go, is: equals, right: true}, else: end}
+  changed: {webhook: shop, fields: {id: text}, match: {id: t.id}}
+  told: {respond: {body: {ok: true}}}
+  work: {post: remote, path: /work}
+  all_done: {wait_all: true}
+  tell: {post: remote, path: /tell, body: {done: "{{ all_done.count }}"}}
+""",
+        {"id": "A"},
+    )
+    row = story.only()
+    story.hit("turn", {"id": "A", "go": True})
+    story.hit("changed", {"id": "A"})
+    story.hit("turn", {"id": "A", "go": False})
+    waits = story.hit("changed", {"id": "A"})
+    assert isinstance(waits, Resumed)
+    story.stop("finish")
+    story.answer({}, transaction=row.id)
+    assert (story.calls()[-1].request.body, story.state.cycle("c").status) == (b'{"done":1}', "stopping")
+    assert [reply.status for reply in story.answers(waits.hit)] == [202]
+    story.answer({}, transaction=max(story.state.transactions))
+    assert (story.state.cycle("c").status, story.state.cycle("c").parked) == ("stopped", 1)
+    assert digest(story.replayed()) == digest(story.state)
 
 
 def test_9_a_gathering_that_the_current_version_does_not_know_is_left_alone() -> None:

@@ -14,8 +14,8 @@ from journal import writer as journal_writer
 from journal.appender import Appender
 from journal.segment import HEADER_SIZE
 from journal.storage import write_fully
+from protocol import cycle, fold_hits, transaction
 from protocol import evolve as folding
-from protocol import fold_hits, transaction
 from protocol.calls import idempotency_key
 from protocol.events import HitAccepted, HoldExpired
 from runtime.committer import Committer
@@ -187,6 +187,13 @@ def share_kept() -> Generator[None]:
         yield
 
 
+@contextmanager
+def undelivered() -> Generator[None]:
+    """What was kept for a start is given no place."""
+    with mock.patch.object(cycle, "deliver", return_value=None):
+        yield
+
+
 def _fields(struct: Any) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
@@ -206,6 +213,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "open calls are not repeated after a restart": (forgotten_recovery, "random"),
     "a hand-over is not named": (nameless_link, "link"),
     "an expired hold keeps its share of the request": (share_kept, "parts that hold"),
+    "kept hits are not delivered": (undelivered, "kept before wait_all"),
 }
 """What is broken, and where it is looked for: in random runs, or in a scenario crashed at one call after another."""
 

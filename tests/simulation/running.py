@@ -20,7 +20,7 @@ from protocol.alert_settings import Alerts
 from protocol.definition import Definition
 from protocol.events import AnyEvent, CallUnknown, ReplyDetached, decode_events
 from protocol.evolve import evolve
-from protocol.inputs import Continue, Input, Recover
+from protocol.inputs import Continue, Deliver, Input, Recover
 from protocol.invariants import Picture, broken
 from protocol.loading import Source, load_project
 from protocol.memory import MemoryState
@@ -120,15 +120,22 @@ class WatchedEngine(Engine):
 
     def _check(self, events: Iterable[AnyEvent]) -> None:
         ahead: set[int] = set()
+        delivered: set[str] = set()
         for given, _ in self._inbox:
             match given:
                 case Continue(transaction=one):
                     ahead.add(one)
                 case Recover(transactions=several):
                     ahead.update(several)
+                case Deliver(cycle=name):
+                    delivered.add(name)
                 case _:
                     pass
         wrong = list(broken(Picture(self.shadow), ahead))
+        for cycle in self.shadow.cycles.values():
+            kept = cycle.status == "running" and self.shadow.find("collected", (cycle.name,), 1)
+            if kept and cycle.name not in delivered:
+                wrong.append(f"3: hits are kept, and nothing will give them their places [cycle {cycle.name}]")
         if wrong:
             raise Breach("; ".join(wrong))
         for event in events:

@@ -45,6 +45,11 @@ SCENARIOS: dict[str, Plan] = {
     "link": Plan(program("link", "call"), (begins(1),)),
     "split": Plan(program("split", "call", "respond"), (begins(1, items=(11, 12, 13)),)),
     "wait_all": Plan(program("split", "call", "wait_all", "call"), (begins(1, items=(11, 12)), begins(2, 0.2, (21,)))),
+    "kept before wait_all": Plan(
+        program(("delay", 20), "split", "call", "wait_all", "call", collects=True),
+        (begins(1, items=(11, 12)), begins(2, 10.0, (21,)), begins(3, 27.0, (31,))),
+        (Ordered(25, "stop"), Ordered(40, "start")),
+    ),
     "parts that hold": Plan(
         program("split", ("part_skips", 3), "part_hold", ("delay", 9000), "respond", hold_hours=2),
         (begins(1, items=(11, 12, 13)), part(1, 13, 4.0), begins(2, items=(21, 22))),
