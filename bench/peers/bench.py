@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PEERS_DIR=... python3 bench.py PEER [--parts start,w1,w2,w3,w4,crash,fsync] [--runs 3] [--secs 6] [--conns 1,16,64,256] [--holds 1000,10000]
+"""PEERS_DIR=... python3 bench.py PEER [--parts start,w1,w2,w3,w4,hold,crash,fsync] [--runs 3] [--secs 6] [--conns 1,16,64,256] [--holds 1000,10000]
 Appends JSON lines to $PEERS_DIR/results/PEER.jsonl. Only loopback; ends only the processes that it started."""
 import argparse, asyncio, collections, json, os, random, signal, subprocess, sys, threading, time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "common"))
@@ -13,10 +13,13 @@ ap.add_argument("--runs", type=int, default=3)
 ap.add_argument("--secs", type=int, default=6)
 ap.add_argument("--conns", default="1,16,64,256")
 ap.add_argument("--holds", default="")
+ap.add_argument("--holdconns", default="64", help="connections of the part hold")
 ap.add_argument("--tag", default="")
 ap.add_argument("--holdwait", type=float, default=3, help="seconds between holding and measuring memory/killing")
 ap.add_argument("--kills", default="0,1", help="W4 variants: 0 = without, 1 = with kill -9 while held")
-ap.add_argument("--drain", type=float, default=60)
+ap.add_argument("--drain", type=float, default=60, help="seconds to wait for what was accepted to finish")
+ap.add_argument("--longest", type=float, default=20, help="seconds that a level of a slow peer may take")
+ap.add_argument("--no-extra", action="store_true", help="leave out the peer's own variants of W3")
 a = ap.parse_args()
 P = PEERS[a.peer]()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # so that the peer's processes are ended too
@@ -99,7 +102,7 @@ def part_http(w):
         rps = d["rps"]
         for c in conns:
             quiesce()
-            secs = int(max(a.secs, min(20, 5 * c / max(rps, 0.5))))       # slow peers: at least about 5 answers a connection
+            secs = int(max(a.secs, min(a.longest, 5 * c / max(rps, 0.5))))       # slow peers: at least about 5 answers a connection
             base = P.count() if w == "w1" and P.counts else 0
             cpu0, t0 = P.cpu(), time.time()
             d = wrk(w, c, secs, f"{w}{stamp}{run}-{c}")
@@ -202,6 +205,50 @@ def part_w4():
             P.stop()
 
 
+def hold_wrk(conns, secs, **env):
+    """requests sent once each for so many seconds, then waited for; see common/hold.lua"""
+    env = {**os.environ, "SECS": str(secs), **env}
+    r = subprocess.run(["wrk", "-t1", f"-c{conns}", f"-d{secs + 30}s", "--timeout", "30s", "-s", HERE + "/common/hold.lua",
+                        f"http://127.0.0.1:{P.port}{P.paths['w4'] if '%ID%' not in P.paths['w4'] else '/'}"], capture_output=True, text=True, env=env)
+    for ln in r.stdout.splitlines():
+        if ln.startswith("JSON "):
+            d = json.loads(ln[5:])
+            d["rps"] = round((d["requests"] - d["status_err"]) / max(d["us"] / 1e6, 0.001), 1)
+            return d
+    raise SystemExit(r.stdout + r.stderr)
+
+
+def part_hold():
+    """W4 at speed: holds are made for some seconds, then any of them resumed for as long, each once; all that were resumed must finish"""
+    folder = os.path.join(ROOT, "data")
+    made, aims = os.path.join(folder, "holds.made"), os.path.join(folder, "holds.aims")
+    for run in range(a.runs):
+        for c in [int(x) for x in a.holdconns.split(",")]:
+            P.wipe()
+            P.start()
+            hold_wrk(8, 1, RUN=f"w{stamp}", **P.hold_env())                      # warm-up
+            quiesce(15)
+            before, pre = P.held(), f"h{stamp}{run}c{c}"
+            d = hold_wrk(c, a.secs, RUN=pre, COLLECT=made, **P.hold_env())
+            held, s = settle_held(before + d["requests"] - d["status_err"], 40)
+            quiesce()
+            emit(part="w4 create", run=run, conns=c, **d, held=held - before, missing=d["requests"] - d["status_err"] - held + before,
+                 settle_s=round(s, 2), finish_rps=round((held - before) / (d["us"] / 1e6 + s), 1), states=getattr(P, "held_states", None), **P.mem())
+            answers = open(made).read().splitlines()
+            ids = [f"{pre}-{i:08d}" for i in range(1, d["sent"] + 1)]
+            jobs = [P.hold_job(i, x) for i, x in (zip(ids, answers) if P.aims_by_answer else ((i, "") for i in ids))]
+            random.Random(1).shuffle(jobs)
+            with open(aims, "w") as f:
+                f.writelines(f"{path}\t{what.decode()}\n" for path, what in jobs)
+            base, t0 = P.count(), time.time()
+            d = hold_wrk(c, a.secs, TARGETS=aims)
+            cnt, last = wait_count(base + d["requests"] - d["status_err"], a.drain)
+            end = max(last, t0 + d["us"] / 1e6)
+            emit(part="w4 resume", run=run, conns=c, **d, finished=cnt - base, missing=d["requests"] - d["status_err"] - cnt + base,
+                 finish_rps=round((cnt - base) / (end - t0), 1), **P.mem())
+            P.stop()
+
+
 def part_crash():
     for run in range(a.runs):
         P.wipe()
@@ -286,7 +333,7 @@ try:
             part_start()
         elif part in ("w1", "w2", "w3"):
             part_http(part)
-            if part == "w3":
+            if part == "w3" and not a.no_extra:
                 for e in P.w3_extra:
                     part_http(e)
         else:
