@@ -25,12 +25,13 @@ PARTS = {"floor": "w1", "bare": "w1"}
 SLOW = {"n8n", "dbos-sqlite", "dbos-pg"}  # At most some hundreds a second: one level, so that the whole stays short.
 SLOW_CONNECTIONS = "64"
 LIMIT_SECONDS = 240  # Of one run of one system; what it has not measured by then is missing in the table.
-DRAIN_SECONDS = 8  # How long what was accepted may take to finish, before its rate is known well enough.
+LONGEST_SECONDS = 6  # Of a level at which a slow system would not answer every connection some times else.
+DRAIN_SECONDS = 4  # How long what was accepted may take to finish, before its rate is known well enough.
 NEEDS = {
     "nodered": "nodered/node_modules/node-red",
     "restate": "py/restate/bin/hypercorn",
     "n8n": "n8n/node_modules/n8n/bin/n8n",
-    "dbos-sqlite": "py/dbos/bin/uvicorn",
+    "dbos-pg": "py/dbos/bin/uvicorn",
 }
 DURABILITY = {
     OURS: "each answer after a sync",
@@ -47,7 +48,10 @@ DURABILITY = {
 def installed() -> list[str]:
     """This project, the floor, and the systems that are there, the slow ones last."""
     folder = Path(os.environ["PEERS_DIR"])
-    return [OURS, "floor", "bare", *(peer for peer, path in NEEDS.items() if (folder / path).exists())]
+    there = [peer for peer, path in NEEDS.items() if (folder / path).exists()]
+    if os.geteuid():  # PostgreSQL runs as a user of its own, which only root can start.
+        there = ["dbos-sqlite" if peer == "dbos-pg" else peer for peer in there]
+    return [OURS, "floor", "bare", *there]
 
 
 def measure(peers: list[str], tag: str) -> None:
@@ -60,22 +64,19 @@ def measure(peers: list[str], tag: str) -> None:
 
 def _one(peer: str, tag: str) -> None:
     """One run of one system; one that fails or takes too long is told, and the others go on."""
-    parts = PARTS.get(peer, "w1,w2,w3,hold")
-    command = [
-        sys.executable,
-        str(HERE / "bench.py"),
-        peer,
-        "--parts",
-        parts,
-        "--runs",
-        "1",
-        "--tag",
-        tag,
-        "--no-extra",
-    ]
-    connections = SLOW_CONNECTIONS if peer in SLOW else CONNECTIONS
-    options = ["--secs", str(SECONDS), "--conns", connections, "--drain", str(DRAIN_SECONDS), "--longest", "6"]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+    options = {
+        "--parts": PARTS.get(peer, "w1,w2,w3,hold"),
+        "--conns": SLOW_CONNECTIONS if peer in SLOW else CONNECTIONS,
+        "--runs": "1",
+        "--tag": tag,
+        "--secs": str(SECONDS),
+        "--drain": str(DRAIN_SECONDS),
+        "--longest": str(LONGEST_SECONDS),
+    }
+    command = [sys.executable, str(HERE / "bench.py"), peer, "--keep", "--no-extra"]
+    process = subprocess.Popen(
+        [*command, *(one for pair in options.items() for one in pair)], stdout=subprocess.DEVNULL
+    )
     try:
         if code := process.wait(LIMIT_SECONDS):
             print(f"{peer} failed with {code}", file=sys.stderr, flush=True)

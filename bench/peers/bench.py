@@ -20,6 +20,7 @@ ap.add_argument("--kills", default="0,1", help="W4 variants: 0 = without, 1 = wi
 ap.add_argument("--drain", type=float, default=60, help="seconds to wait for what was accepted to finish")
 ap.add_argument("--longest", type=float, default=20, help="seconds that a level of a slow peer may take")
 ap.add_argument("--no-extra", action="store_true", help="leave out the peer's own variants of W3")
+ap.add_argument("--keep", action="store_true", help="one start for all parts of HTTP and the holds, short warm-ups")
 a = ap.parse_args()
 P = PEERS[a.peer]()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # so that the peer's processes are ended too
@@ -81,24 +82,30 @@ def part_start():
 
 def quiesce(limit=40):
     """wait until the peer's processes are (nearly) idle, so that one level's left-overs don't weigh on the next"""
-    end = time.time() + limit
+    end, pause = time.time() + limit, 0.4 if a.keep else 1
     while time.time() < end:
         c = P.cpu()
-        time.sleep(1)
-        if P.cpu() - c < 0.12:
+        time.sleep(pause)
+        if P.cpu() - c <= 0.12 * pause:
             return
+
+
+def fresh():
+    """an empty peer, or with --keep the one that runs"""
+    if not (a.keep and P.procs):
+        P.wipe()
+        P.start()
 
 
 def part_http(w):
     conns = [int(x) for x in a.conns.split(",")]
     for run in range(a.runs):
-        P.wipe()
-        P.start()
+        fresh()
         c0 = P.count() if w == "w1" and P.counts else 0
-        d = wrk(w, 8, 2, f"warm{stamp}{run}")             # warm-up
+        d = wrk(w, 8, 1 if a.keep else 2, f"warm{w}{stamp}{run}")             # warm-up
         if w == "w1" and P.counts:
             wait_count(c0 + d["requests"], 30, 20)
-            time.sleep(1)
+            time.sleep(0 if a.keep else 1)
         rps = d["rps"]
         for c in conns:
             quiesce()
@@ -117,11 +124,12 @@ def part_http(w):
                 end = max(last, t1)
                 x = {"done_at_end": n1, "finished": fin, "drain_s": round(end - t1, 2), "finish_rps": round(fin / (end - t0), 1)}
             emit(part=w, run=run, conns=c, **d, **x, **P.mem())
-            if x and x["finished"] < d["requests"] and c != conns[-1]:      # backlog left: go on with a fresh peer
+            if x and x["finished"] < d["requests"] and (a.keep or c != conns[-1]):      # backlog left: go on with a fresh peer
                 P.kill9()
                 P.wipe()
                 P.start()
-        P.stop()
+        if not a.keep:
+            P.stop()
 
 
 def hold_create(k, pre, conns=32):
@@ -213,6 +221,7 @@ def hold_wrk(conns, secs, **env):
     for ln in r.stdout.splitlines():
         if ln.startswith("JSON "):
             d = json.loads(ln[5:])
+            d["sock_err"] = d["sent"] - d["requests"]        # a server may well close a connection that has nothing more to send
             d["rps"] = round((d["requests"] - d["status_err"]) / max(d["us"] / 1e6, 0.001), 1)
             return d
     raise SystemExit(r.stdout + r.stderr)
@@ -224,8 +233,7 @@ def part_hold():
     made, aims = os.path.join(folder, "holds.made"), os.path.join(folder, "holds.aims")
     for run in range(a.runs):
         for c in [int(x) for x in a.holdconns.split(",")]:
-            P.wipe()
-            P.start()
+            fresh()
             hold_wrk(8, 1, RUN=f"w{stamp}", **P.hold_env())                      # warm-up
             quiesce(15)
             before, pre = P.held(), f"h{stamp}{run}c{c}"
@@ -246,7 +254,8 @@ def part_hold():
             end = max(last, t0 + d["us"] / 1e6)
             emit(part="w4 resume", run=run, conns=c, **d, finished=cnt - base, missing=d["requests"] - d["status_err"] - cnt + base,
                  finish_rps=round((cnt - base) / (end - t0), 1), **P.mem())
-            P.stop()
+            if not a.keep:
+                P.stop()
 
 
 def part_crash():
