@@ -244,7 +244,7 @@ def part_hold():
                  settle_s=round(s, 2), finish_rps=round((held - before) / (d["us"] / 1e6 + s), 1), states=getattr(P, "held_states", None), **P.mem())
             answers = open(made).read().splitlines()
             ids = [f"{pre}-{i:08d}" for i in range(1, d["sent"] + 1)]
-            jobs = [P.hold_job(i, x) for i, x in (zip(ids, answers) if P.aims_by_answer else ((i, "") for i in ids))]
+            jobs = [P.hold_job(i, x) for i, x in (((json.loads(x)["id"], x) for x in answers) if P.aims_by_answer else ((i, "") for i in ids))]
             random.Random(1).shuffle(jobs)
             with open(aims, "w") as f:
                 f.writelines(f"{path}\t{what.decode()}\n" for path, what in jobs)
