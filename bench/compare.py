@@ -39,7 +39,7 @@ DURABILITY = {
     "bare": "nothing is kept",
     "nodered": "memory only, a crash loses all",
     "restate": "its default, batched sync",
-    "n8n": "SQLite, its default",
+    "n8n": "SQLite, its default, synced",
     "dbos-sqlite": "SQLite",
     "dbos-pg": "PostgreSQL, sync on",
 }
