@@ -25,7 +25,7 @@ PARTS = {"floor": "w1", "bare": "w1"}
 SLOW = {"n8n", "dbos-sqlite", "dbos-pg"}  # At most some hundreds a second: one level, so that the whole stays short.
 SLOW_CONNECTIONS = "64"
 LIMIT_SECONDS = 240  # Of one run of one system; what it has not measured by then is missing in the table.
-LONGEST_SECONDS = 6  # Of a level at which a slow system would not answer every connection some times else.
+LONGEST_SECONDS = 12  # Of a level at which a slow system would not answer every connection some times else.
 DRAIN_SECONDS = 4  # How long what was accepted may take to finish, before its rate is known well enough.
 NEEDS = {
     "nodered": "nodered/node_modules/node-red",
