@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PEERS_DIR=... python3 bench.py PEER [--parts start,w1,w2,w3,w4,crash,fsync] [--runs 3] [--secs 6] [--conns 1,16,64,256] [--holds 1000,10000]
+"""PEERS_DIR=... python3 bench.py PEER [--parts start,w1,w2,w3,w4,hold,crash,fsync] [--runs 3] [--secs 6] [--conns 1,16,64,256] [--holds 1000,10000]
 Appends JSON lines to $PEERS_DIR/results/PEER.jsonl. Only loopback; ends only the processes that it started."""
 import argparse, asyncio, collections, json, os, random, signal, subprocess, sys, threading, time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "common"))
@@ -13,10 +13,14 @@ ap.add_argument("--runs", type=int, default=3)
 ap.add_argument("--secs", type=int, default=6)
 ap.add_argument("--conns", default="1,16,64,256")
 ap.add_argument("--holds", default="")
+ap.add_argument("--holdconns", default="64", help="connections of the part hold")
 ap.add_argument("--tag", default="")
 ap.add_argument("--holdwait", type=float, default=3, help="seconds between holding and measuring memory/killing")
 ap.add_argument("--kills", default="0,1", help="W4 variants: 0 = without, 1 = with kill -9 while held")
-ap.add_argument("--drain", type=float, default=60)
+ap.add_argument("--drain", type=float, default=60, help="seconds to wait for what was accepted to finish")
+ap.add_argument("--longest", type=float, default=20, help="seconds that a level of a slow peer may take")
+ap.add_argument("--no-extra", action="store_true", help="leave out the peer's own variants of W3")
+ap.add_argument("--keep", action="store_true", help="one start for all parts of HTTP and the holds, short warm-ups")
 a = ap.parse_args()
 P = PEERS[a.peer]()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # so that the peer's processes are ended too
@@ -78,28 +82,34 @@ def part_start():
 
 def quiesce(limit=40):
     """wait until the peer's processes are (nearly) idle, so that one level's left-overs don't weigh on the next"""
-    end = time.time() + limit
+    end, pause = time.time() + limit, 0.4 if a.keep else 1
     while time.time() < end:
         c = P.cpu()
-        time.sleep(1)
-        if P.cpu() - c < 0.12:
+        time.sleep(pause)
+        if P.cpu() - c <= 0.12 * pause:
             return
+
+
+def fresh():
+    """an empty peer, or with --keep the one that runs"""
+    if not (a.keep and P.procs):
+        P.wipe()
+        P.start()
 
 
 def part_http(w):
     conns = [int(x) for x in a.conns.split(",")]
     for run in range(a.runs):
-        P.wipe()
-        P.start()
+        fresh()
         c0 = P.count() if w == "w1" and P.counts else 0
-        d = wrk(w, 8, 2, f"warm{stamp}{run}")             # warm-up
+        d = wrk(w, 8, 1 if a.keep else 2, f"warm{w}{stamp}{run}")             # warm-up
         if w == "w1" and P.counts:
             wait_count(c0 + d["requests"], 30, 20)
-            time.sleep(1)
+            time.sleep(0 if a.keep else 1)
         rps = d["rps"]
         for c in conns:
             quiesce()
-            secs = int(max(a.secs, min(20, 5 * c / max(rps, 0.5))))       # slow peers: at least about 5 answers a connection
+            secs = int(max(a.secs, min(a.longest, 5 * c / max(rps, 0.5))))       # slow peers: at least about 5 answers a connection
             base = P.count() if w == "w1" and P.counts else 0
             cpu0, t0 = P.cpu(), time.time()
             d = wrk(w, c, secs, f"{w}{stamp}{run}-{c}")
@@ -114,11 +124,12 @@ def part_http(w):
                 end = max(last, t1)
                 x = {"done_at_end": n1, "finished": fin, "drain_s": round(end - t1, 2), "finish_rps": round(fin / (end - t0), 1)}
             emit(part=w, run=run, conns=c, **d, **x, **P.mem())
-            if x and x["finished"] < d["requests"] and c != conns[-1]:      # backlog left: go on with a fresh peer
+            if x and x["finished"] < d["requests"] and (a.keep or c != conns[-1]):      # backlog left: go on with a fresh peer
                 P.kill9()
                 P.wipe()
                 P.start()
-        P.stop()
+        if not a.keep:
+            P.stop()
 
 
 def hold_create(k, pre, conns=32):
@@ -200,6 +211,51 @@ def part_w4():
                      resume_all_s=round(max(last - t, rs), 2), resume_rps=round(done / max(last - t, rs, 0.001), 1), mem2=P.mem())
             emit(**r)
             P.stop()
+
+
+def hold_wrk(conns, secs, **env):
+    """requests sent once each for so many seconds, then waited for; see common/hold.lua"""
+    env = {**os.environ, "SECS": str(secs), **env}
+    r = subprocess.run(["wrk", "-t1", f"-c{conns}", f"-d{secs + 30}s", "--timeout", "30s", "-s", HERE + "/common/hold.lua",
+                        f"http://127.0.0.1:{P.port}{P.paths['w4'] if '%ID%' not in P.paths['w4'] else '/'}"], capture_output=True, text=True, env=env)
+    for ln in r.stdout.splitlines():
+        if ln.startswith("JSON "):
+            d = json.loads(ln[5:])
+            d["sock_err"] = d["sent"] - d["requests"]        # a server may well close a connection that has nothing more to send
+            d["rps"] = round((d["requests"] - d["status_err"]) / max(d["us"] / 1e6, 0.001), 1)
+            return d
+    raise SystemExit(r.stdout + r.stderr)
+
+
+def part_hold():
+    """W4 at speed: holds are made for some seconds, then any of them resumed for as long, each once; all that were resumed must finish"""
+    folder = os.path.join(ROOT, "data")
+    made, aims = os.path.join(folder, "holds.made"), os.path.join(folder, "holds.aims")
+    for run in range(a.runs):
+        for c in [int(x) for x in a.holdconns.split(",")]:
+            fresh()
+            hold_wrk(8, 1, RUN=f"w{stamp}", **P.hold_env())                      # warm-up
+            quiesce(15)
+            before, pre = P.held(), f"h{stamp}{run}c{c}"
+            d = hold_wrk(c, a.secs, RUN=pre, COLLECT=made, **P.hold_env())
+            held, s = settle_held(before + d["requests"] - d["status_err"], 40)
+            quiesce()
+            emit(part="w4 create", run=run, conns=c, **d, held=held - before, missing=d["requests"] - d["status_err"] - held + before,
+                 settle_s=round(s, 2), finish_rps=round((held - before) / (d["us"] / 1e6 + s), 1), states=getattr(P, "held_states", None), **P.mem())
+            answers = open(made).read().splitlines()
+            ids = [f"{pre}-{i:08d}" for i in range(1, d["sent"] + 1)]
+            jobs = [P.hold_job(i, x) for i, x in (((json.loads(x)["id"], x) for x in answers) if P.aims_by_answer else ((i, "") for i in ids))]
+            random.Random(1).shuffle(jobs)
+            with open(aims, "w") as f:
+                f.writelines(f"{path}\t{what.decode()}\n" for path, what in jobs)
+            base, t0 = P.count(), time.time()
+            d = hold_wrk(c, a.secs, TARGETS=aims)
+            cnt, last = wait_count(base + d["requests"] - d["status_err"], a.drain)
+            end = max(last, t0 + d["us"] / 1e6)
+            emit(part="w4 resume", run=run, conns=c, **d, finished=cnt - base, missing=d["requests"] - d["status_err"] - cnt + base,
+                 finish_rps=round((cnt - base) / (end - t0), 1), **P.mem())
+            if not a.keep:
+                P.stop()
 
 
 def part_crash():
@@ -286,7 +342,7 @@ try:
             part_start()
         elif part in ("w1", "w2", "w3"):
             part_http(part)
-            if part == "w3":
+            if part == "w3" and not a.no_extra:
                 for e in P.w3_extra:
                     part_http(e)
         else:

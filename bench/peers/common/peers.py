@@ -159,6 +159,11 @@ class Peer:
     def hold_job(self, mid, held):        # (path, body) of the callback
         return self.path("w4cb", mid), body(mid)
 
+    aims_by_answer = False                # whether the callback's path is known only from the answer
+
+    def hold_env(self):
+        return {"PATH_FMT": self.paths["w4"]} if "%ID%" in self.paths["w4"] else {}
+
     def ledger(self):
         try:
             return open(self.ledger_file).read().split()
@@ -216,6 +221,7 @@ class N8n(Peer):
     name = "n8n"
     port = 8201
     paths = {w: "/webhook/" + w for w in ("w1", "w2", "w3", "w4")}
+    aims_by_answer = True
     extra = {}
 
     def env(self):
@@ -471,8 +477,9 @@ disable-web-ui = true
             return json.loads(r.read())["rows"]
 
     def held(self):
+        # two entries in its journal: what it was called with, and that it waits for its promise
         r = self.sql("select status, count(*) as n from sys_invocation where target_service_name='Hold' and target_handler_name='run'"
-                     " and status <> 'completed' group by status")
+                     " and status <> 'completed' and journal_size > 1 group by status")
         self.held_states = {x["status"]: x["n"] for x in r}
         return sum(self.held_states.values())
 
