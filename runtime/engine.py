@@ -57,6 +57,7 @@ from runtime.clock import Clock
 from runtime.committer import BATCH_BYTES_MAX, Appender, Committer
 from runtime.config import Settings
 from runtime.counters import Counters
+from runtime.line import Line
 from runtime.links import Links
 from runtime.metering import Meter
 from runtime.network import Network
@@ -106,6 +107,7 @@ class Engine:
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
         self._inbox_bytes = 0
+        self.line = Line(lambda: settings.mailbox_items_max - len(self._inbox), self.spawn)
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._waiters: dict[int, list[Ticket]] = {}
@@ -139,7 +141,7 @@ class Engine:
             or self.state.running_count >= settings.running_max
             or len(self._waiters) >= REPLY_WAITERS_MAX
         ):
-            raise Overloaded(max(1, round(len(self._inbox) / self._rate)))
+            raise Overloaded(max(1, round((len(self._inbox) + len(self.line)) / self._rate)))
 
     def order(self, given: Input, then: Callable[[Outcome], None] | None = None) -> Ticket:
         """Put an input whose outcome someone waits for, or which is told to `then`."""

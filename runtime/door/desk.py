@@ -14,6 +14,14 @@ class Desk(Protocol):
         """Where an identifier leads, for `take`; or the `Answer` that refuses it before its body is read."""
         ...
 
+    def is_full(self) -> bool:
+        """Whether a request that comes now has to wait for its place."""
+        ...
+
+    async def place(self) -> None:
+        """Wait for it; for a moment, whether or not there is one then."""
+        ...
+
     def at_once(self, found: Any, head: Head, body: bytes) -> Answer | Awaited | None:
         """A whole request: refused, or with its cycle; None when that takes a wait, for `take`."""
         ...

@@ -143,6 +143,8 @@ class _Connection:
             return head.keep
         body = await self._body(head)
         self.enter("work")
+        if lane.desk.is_full():
+            await lane.desk.place()
         given = lane.desk.at_once(found, head, body) or await lane.desk.take(found, head, body)
         if not isinstance(given, Answer):
             return await self._carry(given, head)

@@ -14,7 +14,7 @@ from runtime.config import Settings
 from runtime.door.answer import Answer, Awaited
 from runtime.door.app import SentNotes, make_app
 from runtime.door.binding import HttpConfig
-from runtime.door.door import Door, Route
+from runtime.door.door import Door, Route, engine_of
 from runtime.door.http1 import Head, parameters
 from runtime.door.refusals import too_large, too_slow
 from runtime.door.webhook import find, receive, receive_now
@@ -29,6 +29,12 @@ class OwnDesk:
     def find(self, identifier: str) -> Route | Answer:
         return find(self._door, identifier)
 
+    def is_full(self) -> bool:
+        return engine_of(self._door).line.is_needed()
+
+    async def place(self) -> None:
+        await engine_of(self._door).line.wait()
+
     def at_once(self, found: Route, head: Head, body: bytes) -> Answer | Awaited | None:
         return receive_now(self._door, found, self._incoming(head, body))
 
@@ -36,14 +42,12 @@ class OwnDesk:
         return await receive(self._door, found, self._incoming(head, body))
 
     def _incoming(self, head: Head, body: bytes) -> Incoming:
-        engine = self._door.engine
-        assert engine is not None, "a door that finds its webhooks is ready"
         return Incoming(
             method=head.method,
             headers=head.headers,
             query=parameters(head.query),
             body=body,
-            at=engine.clock(),
+            at=engine_of(self._door).clock(),
         )
 
     def too_large(self) -> Reply:

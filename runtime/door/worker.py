@@ -46,6 +46,13 @@ class RemoteDesk:
         """Not needed: whatever waits, waits in the other process."""
         return self.at_once(found, head, body)
 
+    def is_full(self) -> bool:
+        """Only the other process knows, and has the line."""
+        return False
+
+    async def place(self) -> None:
+        """Nobody waits here."""
+
     def at_once(self, found: str, head: Head, body: bytes) -> "Remote":  # noqa: ARG002 - It is in the head.
         """Ask the other process."""
         self._asked += 1

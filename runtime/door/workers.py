@@ -156,6 +156,8 @@ class Session:
                 found = self._desk.find(head.identifier)
                 if isinstance(found, Answer):
                     self._tell(name, found)
+                elif self._desk.is_full():
+                    self._nursery.start_soon(self._ask, found, message)
                 elif (given := self._desk.at_once(found, head, body)) is not None:
                     self._given(name, given)
                 else:
@@ -170,6 +172,8 @@ class Session:
                 raise AssertionError("answers go the other way")
 
     async def _ask(self, found: Route, asked: Asked) -> None:
+        if self._desk.is_full():
+            await self._desk.place()
         self._given(asked.name, await self._desk.take(found, asked.head, asked.body))
 
     def _given(self, name: int, given: Answer | Awaited) -> None:

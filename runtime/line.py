@@ -1,0 +1,53 @@
+"""Requests that wait for a place in a full mailbox: for a moment, since it is emptied within one, and in order.
+
+To refuse a request costs a third of taking it. So a server that refused at once whatever it can not take now would do
+less and less the more it is asked for, and would send away who had only come with many others.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+PATIENCE_S = 1.0  # Then he is told when to come again. Senders give an answer five seconds at least.
+LOOK_S = 0.02  # Between looks: a mailbox of 4,096 lasts for twenty of them.
+
+
+class Line:
+    """Who waits, first come, first served.
+
+    Args:
+        places: how many requests the mailbox would take now.
+        spawn: starts a task that ends with the engine.
+    """
+
+    def __init__(self, places: Callable[[], int], spawn: Callable[..., object]) -> None:
+        self._places = places
+        self._spawn = spawn
+        self._waiting: deque[trio.Event] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def is_needed(self) -> bool:
+        """Whether a request that comes now has to wait."""
+        return bool(self._waiting) or self._places() <= 0
+
+    async def wait(self) -> None:
+        """Return when it is one's turn, or one has waited for long enough."""
+        turn = trio.Event()
+        self._waiting.append(turn)
+        if len(self._waiting) == 1:
+            self._spawn(self._serve)
+        try:
+            with trio.move_on_after(PATIENCE_S):
+                await turn.wait()
+        finally:
+            if not turn.is_set():
+                self._waiting.remove(turn)  # Mostly the first: who has waited for so long came first.
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            for _ in range(min(self._places(), len(self._waiting))):
+                self._waiting.popleft().set()
+            await trio.sleep(LOOK_S)
