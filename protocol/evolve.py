@@ -117,7 +117,8 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
         row.queue.remove(event.hit)
     hit.status, hit.transaction, hit.number = "running", row.id, event.number
     state.save(hit)
-    _drop_after(state, row, event.step)
+    if row.data or row.reached:  # Not its first pass.
+        _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
     row.rounds, row.pending, row.arrived, row.alone = 0, None, False, False
     if hit.chain:  # A request that says nothing of a chain goes on with the one of its transaction.
@@ -138,8 +139,6 @@ def left_from(row: TransactionRow, step: str) -> tuple[list[str], list[str]]:
 
 
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
-    if not row.data and not row.reached:
-        return  # Its first pass.
     data, holds = left_from(row, step)
     for later in row.data.keys() - set(data):
         del row.data[later]
@@ -183,27 +182,34 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
     _move(state, row, "running")
 
 
-def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
+def _completed(state: State, event: e.TransactionCompleted, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.remains = None if isinstance(event, e.TransactionCompleted) else remains_of(row, event)
-    row.until, row.call, row.split, row.parting, row.pending = 0, None, 0, None, None
-    row.arrived = False
-    if isinstance(event, e.TransactionFailed) and (hit := pass_hit(state, row)) is not None and hit.branches:
-        hit.failed_at = event.step
-    end_hit(state, row)
-    match event:
-        case e.TransactionCompleted():
-            _move(state, row, "completed")
-            return
-        case e.TransactionFailed(reason=reason, step=step):
-            row.reason, row.step = reason, step
-        case e.TransactionStopped():
-            row.reason = "stopped by an operator"
+    row.remains = None
+    _let_go(state, row)
+    _move(state, row, "completed")
+
+
+def _ended(state: State, event: e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
+    row = touch(state, event, seq, event.transaction)
+    row.remains = remains_of(row, event)
+    if isinstance(event, e.TransactionFailed):
+        row.reason, row.step = event.reason, event.step
+        if (hit := pass_hit(state, row)) is not None and hit.branches:
+            hit.failed_at = event.step
+    else:
+        row.reason = "stopped by an operator"
+    _let_go(state, row)
     for step, key in row.reached.items():
         state.unfile("reached", (row.cycle, step, *key), row.id)
         state.file("parted", (row.cycle, step, *key), row.id)  # For people who search; no request is matched by it.
     row.reached, row.queue = {}, []
     _move(state, row, "failed" if isinstance(event, e.TransactionFailed) else "stopped")
+
+
+def _let_go(state: State, row: TransactionRow) -> None:
+    """End what a pass in progress has, and its request."""
+    row.until, row.call, row.split, row.parting, row.pending, row.arrived = 0, None, 0, None, None, False
+    end_hit(state, row)
 
 
 def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> None:
@@ -346,8 +352,7 @@ def _wait_started(state: State, event: e.WaitStarted, seq: int) -> None:
 
 def _wait_ended(state: State, event: e.WaitEnded, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.until = 0
-    row.rounds += 1
+    row.until, row.rounds = 0, row.rounds + 1
     state.save(row)
 
 
@@ -371,7 +376,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.DecisionTaken: _decision_taken,
     e.TransactionHeld: _transaction_held,
     e.HoldExpired: _hold_expired,
-    e.TransactionCompleted: _ended,
+    e.TransactionCompleted: _completed,
     e.TransactionFailed: _ended,
     e.TransactionStopped: _ended,
     e.TransactionSplit: _transaction_split,
