@@ -6,7 +6,7 @@
 So memory grows with what is in progress, not with what is held or finished.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -212,17 +212,23 @@ class StoredState:
         """The file has a checkpoint: let go of rows that are neither in progress nor changed again."""
         self._dropped.difference_update(taken.dropped)
         read, self._read = self._read, []
-        written = [(kind, values[0]) for kind, rows in taken.rows.items() for values in rows]
-        for kind, name in (*written, *read):
-            row = self._rows[kind].get(name)
-            if row is not None and id(row) not in self._changed and _COLD[kind](row):
-                del self._rows[kind][name]
+        for kind, written in taken.rows.items():
+            self._let_go(kind, [values[0] for values in written])
+        for kind, name in read:
+            self._let_go(kind, [name])
         for index, key, row_id in taken.entries:
             over = self._entries.get((index, key))
             if over is not None and (index, key, row_id) not in self._changed_entries:
                 over.pop(row_id, None)
                 if not over:
                     del self._entries[index, key]
+
+    def _let_go(self, kind: type[Row], names: Iterable[str | int]) -> None:
+        rows, changed, is_cold = self._rows[kind], self._changed, _COLD[kind]
+        for name in names:
+            row = rows.get(name)
+            if row is not None and id(row) not in changed and is_cold(row):
+                del rows[name]
 
 
 def _is_idle(row: TransactionRow) -> bool:
