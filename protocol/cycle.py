@@ -96,6 +96,8 @@ def _decide(turn: Turn, given: Input) -> Verdict:
     if about_gone(turn.state, given):
         return Refused(404, "Not found", "retention has removed the transaction") if isinstance(given, Settle) else None
     match given:
+        case ReplySettled():
+            _reply_settled(turn, given)
         case CallEnded():
             call_ended(turn, turn.state.transaction(given.transaction), given)
         case CallLeaves():
@@ -112,8 +114,6 @@ def _decide(turn: Turn, given: Input) -> Verdict:
             return _stop(turn, given)
         case RunOnce():
             return run_once(turn)
-        case ReplySettled():
-            _reply_settled(turn, given)
         case Settle():
             return _settle(turn, given)
         case Recover():

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol import events as e
-from protocol.bodies import read_body
 from protocol.chain import chain_of
 from protocol.definition import END
+from protocol.fold_calls import CALL_HANDLERS
 from protocol.fold_hits import (
-    count_task,
     end_hit,
     give_back,
     hit_accepted,
@@ -32,18 +31,15 @@ from protocol.fold_hits import (
 from protocol.fold_leaving import LEAVING_HANDLERS
 from protocol.fold_moves import begin as _begin
 from protocol.fold_moves import move as _move
-from protocol.fold_redrive import REDRIVE_HANDLERS, is_pending, link_transactions, may_have_acted, remains_of
+from protocol.fold_redrive import REDRIVE_HANDLERS, link_transactions, remains_of
 from protocol.fold_retention import RETENTION_HANDLERS, is_gone
 from protocol.fold_running import cycle_once, once_taken, transaction_moved
 from protocol.fold_webhooks import WEBHOOK_HANDLERS
 from protocol.lists import put_at
 from protocol.program import HOOK
-from protocol.remotes import note_answer, note_call, note_refusal
-from protocol.retry import asks_for_patience
 from protocol.state import (
     CycleRow,
     DefinitionRow,
-    OpenCall,
     State,
     TransactionRow,
     transaction_name,
@@ -118,7 +114,8 @@ def _pass_started(state: State, event: e.PassStarted, seq: int) -> None:
         row.queue.remove(event.hit)
     hit.status, hit.transaction, hit.number, hit.overtook = "running", row.id, event.number, None
     state.save(hit)
-    _drop_after(state, row, event.step)
+    if row.data or row.reached:  # Not its first pass.
+        _drop_after(state, row, event.step)
     row.step, row.number, row.hit, row.until, row.reason = event.step, event.number, event.hit, 0, ""
     row.rounds, row.pending, row.arrived, row.alone = 0, None, False, False
     if hit.chain:  # A request that says nothing of a chain goes on with the one of its transaction.
@@ -139,8 +136,6 @@ def left_from(row: TransactionRow, step: str) -> tuple[list[str], list[str]]:
 
 
 def _drop_after(state: State, row: TransactionRow, step: str) -> None:
-    if not row.data and not row.reached:
-        return  # Its first pass.
     data, holds = left_from(row, step)
     for later in row.data.keys() - set(data):
         del row.data[later]
@@ -184,22 +179,23 @@ def _hold_expired(state: State, event: e.HoldExpired, seq: int) -> None:
     _move(state, row, "running")
 
 
-def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
+def _completed(state: State, event: e.TransactionCompleted, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    row.remains = None if isinstance(event, e.TransactionCompleted) else remains_of(row, event)
-    row.until, row.call, row.split, row.parting, row.pending = 0, None, 0, None, None
-    row.arrived = False
-    if isinstance(event, e.TransactionFailed) and (hit := pass_hit(state, row)) is not None and hit.branches:
-        hit.failed_at = event.step
-    end_hit(state, row)
-    match event:
-        case e.TransactionCompleted():
-            _move(state, row, "completed")
-            return
-        case e.TransactionFailed(reason=reason, step=step):
-            row.reason, row.step = reason, step
-        case e.TransactionStopped():
-            row.reason = "stopped by an operator"
+    row.remains = None
+    _let_go(state, row)
+    _move(state, row, "completed")
+
+
+def _ended(state: State, event: e.TransactionFailed | e.TransactionStopped, seq: int) -> None:
+    row = touch(state, event, seq, event.transaction)
+    row.remains = remains_of(row, event)
+    if isinstance(event, e.TransactionFailed):
+        row.reason, row.step = event.reason, event.step
+        if (hit := pass_hit(state, row)) is not None and hit.branches:
+            hit.failed_at = event.step
+    else:
+        row.reason = "stopped by an operator"
+    _let_go(state, row)
     for step, key in row.reached.items():
         state.unfile("reached", (row.cycle, step, *key), row.id)
         state.file("parted", (row.cycle, step, *key), row.id)  # For people who search; no request is matched by it.
@@ -207,6 +203,12 @@ def _ended(state: State, event: e.TransactionCompleted | e.TransactionFailed | e
         give_back(state, row, len(row.queue) - 1)
     row.reached = {}
     _move(state, row, "failed" if isinstance(event, e.TransactionFailed) else "stopped")
+
+
+def _let_go(state: State, row: TransactionRow) -> None:
+    """End what a pass in progress has, and its request."""
+    row.until, row.call, row.split, row.parting, row.pending, row.arrived = 0, None, 0, None, None, False
+    end_hit(state, row)
 
 
 def _transaction_split(state: State, event: e.TransactionSplit, seq: int) -> None:
@@ -279,81 +281,6 @@ def _gathering_ended(state: State, event: e.GatheringEnded, seq: int) -> None:
     _begin(state, row)
 
 
-def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    before = row.call
-    row.call = OpenCall(event.step, event.attempt, event.idempotency_key, event.request, event.link, at=event.at)
-    row.call.left = not event.announced
-    if before is not None:
-        row.call.failures, row.call.refusals = before.failures, before.refusals
-    row.call.acted = is_pending(row, event.step) if before is None else before.acted
-    row.pending = None
-    if event.request.method != HOOK:  # Which is given the data that its step has, and gives it anew.
-        row.data[event.step] = {}  # In its old place: the order says what a later pass drops.
-    if event.link is None:
-        count_task(state, event, event.step)
-    _move(state, row, "running")
-
-
-def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    note_answer(state, row, event.at, asks_for_patience(event.status, event.headers))
-    if row.call is not None and row.call.step == event.step:
-        row.call.acted |= may_have_acted(event.status, is_link=row.call.link is not None)
-        content_type = event.headers.get("content-type", "")
-        row.data[event.step] = {
-            "status": event.status,
-            "headers": event.headers,
-            "body": read_body(event.body, content_type, lenient=True),
-        }
-    if event.child:
-        row.children.append(f"{event.child_cycle}-{event.child}")
-    state.save(row)
-
-
-def _call_failed(state: State, event: e.CallFailed, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    note_call(state, row, event.at)
-    if row.call is not None and event.phase == "sent":
-        row.call.acted = True
-    state.save(row)
-
-
-def _call_unknown(state: State, event: e.CallUnknown, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    if row.call is not None:
-        row.call.acted = True
-    if row.call is not None and event.waits:
-        row.call.unknown = True
-        _move(state, row, "held")
-    state.save(row)
-
-
-def _call_settled(state: State, event: e.CallSettled, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    if row.call is not None:
-        row.call.unknown = False
-    _move(state, row, "running")
-
-
-def _wait_started(state: State, event: e.WaitStarted, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    row.until, row.waits = event.until, event.reason
-    if row.call is not None:
-        row.call.failures += event.reason == "retry"
-        row.call.refusals = 0 if event.reason == "retry" else row.call.refusals + (event.reason == "limited")
-        if event.reason == "limited":
-            note_refusal(state, row, event.at, event.until)
-    state.save(row)
-
-
-def _wait_ended(state: State, event: e.WaitEnded, seq: int) -> None:
-    row = touch(state, event, seq, event.transaction)
-    row.until = 0
-    row.rounds += 1
-    state.save(row)
-
-
 _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.WriterStarted: _writer_started,
     e.CycleDeployed: _cycle_deployed,
@@ -374,23 +301,17 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {
     e.DecisionTaken: _decision_taken,
     e.TransactionHeld: _transaction_held,
     e.HoldExpired: _hold_expired,
-    e.TransactionCompleted: _ended,
+    e.TransactionCompleted: _completed,
     e.TransactionFailed: _ended,
     e.TransactionStopped: _ended,
     e.TransactionSplit: _transaction_split,
     e.TransactionGathered: _transaction_gathered,
     e.GatheringEnded: _gathering_ended,
     e.TransactionMoved: transaction_moved,
-    e.CallIntended: _call_intended,
-    e.CallAnswered: _call_answered,
-    e.CallFailed: _call_failed,
-    e.CallUnknown: _call_unknown,
-    e.CallSettled: _call_settled,
-    e.WaitStarted: _wait_started,
-    e.WaitEnded: _wait_ended,
     e.ReplyBuilt: reply_built,
     e.ReplySent: reply_settled,
     e.ReplyDetached: reply_settled,
+    **CALL_HANDLERS,
     **LEAVING_HANDLERS,
     **REDRIVE_HANDLERS,
     **WEBHOOK_HANDLERS,

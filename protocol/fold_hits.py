@@ -200,7 +200,11 @@ def touch(state: State, event: e.AnyEvent, seq: int, transaction: int) -> Transa
     """The row of a transaction that an event is about, with the instant and the number of the event noted."""
     row = state.transaction(transaction)
     row.updated = event.at
-    note_event(row, seq)
+    ranges = row.events
+    if ranges and ranges[-1] == seq - 1:  # Nearly always: the events of a turn follow each other.
+        ranges[-1] = seq
+    else:
+        note_event(row, seq)
     return row
 
 

@@ -275,9 +275,9 @@ Input = (
 
 def body_bytes(given: Input) -> int:
     """The bytes of a request's body that an input carries: what bounds a mailbox."""
-    if isinstance(given, Redrive):
-        return 0 if given.hit is None else len(given.hit.body)
-    return len(given.body) if isinstance(given, Hit) else 0
+    if isinstance(given, Hit):
+        return len(given.body)
+    return len(given.hit.body) if isinstance(given, Redrive) and given.hit is not None else 0
 
 
 class Accepted(Struct, frozen=True, gc=False):

@@ -101,7 +101,7 @@ def weigh(state: State, row: TransactionRow, new: Program, step: str) -> Weighed
 
 def _key(state: State, row: TransactionRow, new: Program, hold: str) -> tuple[str, ...] | None:
     try:
-        return new.webhook(hold).key_of({**scope(state, row), "vars": new.definition.variables})
+        return new.webhook(hold).key_of(scope(state, row, new))
     except ExpressionError:
         return None
 

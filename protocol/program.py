@@ -29,6 +29,7 @@ from protocol.definition import (
     WaitAllStep,
     WaitUntilStep,
     WebhookStep,
+    functions,
 )
 from protocol.duration import UNITS_NS, parse_duration
 from protocol.expression import Expression, Template, compile_expression, compile_template
@@ -44,8 +45,7 @@ HOOK = "HOOK"  # The same of an `after_webhook`, which is given the data of its 
 SCRIPT_NS = 60 * UNITS_NS["second"]  # A script may take; longer work belongs behind an HTTP call of its own.
 LINK_PREFIX = "cycle:"
 MATCHED_CHARACTERS_MAX = 512  # Of one value that is matched by; it is a key of indexes, and no real one is longer.
-_LAST_SUCCESS = re.compile(rb"\blast_success\b")
-_HIT = re.compile(rb"\bhit\b")
+_MENTIONED = re.compile(rb"(?:\b|\\[bfnrt])(hit|transaction|last_success)\b")  # In JSON, after a line's end too.
 
 Scope = Mapping[str, Any]
 
@@ -188,7 +188,7 @@ class Program(Struct, frozen=True, eq=False):
     hash: str
     trigger: str
     plans: dict[str, Plan]
-    mentions_hit: bool  # Whether any text of the definition may read the request itself.
+    mentions: frozenset[str]  # Of `hit` and `transaction`, what any text or function of the definition may read.
     notes_success: frozenset[str]  # Steps that may read when they last succeeded.
     sensitive: dict[str, frozenset[tuple[str, ...]]] = {}  # What must not be shown, by name of the scope.
 
@@ -255,11 +255,18 @@ def compile_program(definition: Definition, definition_hash: str) -> Program:
                 plans[name] = GatherPlan(frozenset(awaits), policy, after)
             case _:
                 continue  # A note never runs.
-    mentions_hit = _HIT.search(encode_definition(definition)) is not None
+    mentions = _mentioned(encode_definition(definition))
+    if any(functions(step) for step in definition.steps.values()):
+        mentions |= {"transaction"}
     notes_success = frozenset(
-        name for name in plans if _LAST_SUCCESS.search(msgspec.json.encode(definition.steps[name])) is not None
+        name for name in plans if "last_success" in _mentioned(msgspec.json.encode(definition.steps[name]))
     )
-    return Program(definition, definition_hash, flows.trigger, plans, mentions_hit, notes_success, _sensitive(plans))
+    return Program(definition, definition_hash, flows.trigger, plans, mentions, notes_success, _sensitive(plans))
+
+
+def _mentioned(packed: bytes) -> frozenset[str]:
+    """The names around the data that some text of a definition may mean."""
+    return frozenset(name.decode() for name in _MENTIONED.findall(packed))
 
 
 def _sensitive(plans: Mapping[str, Plan]) -> dict[str, frozenset[tuple[str, ...]]]:

@@ -65,7 +65,7 @@ def item_of(state: State, action: RedriveAction, item: int, *, current: bool) ->
         id=item,
         cycle=row.cycle,
         original=row.trigger if delivered else row.hit,
-        needed=delivered or state.program(version).mentions_hit,
+        needed=delivered or "hit" in state.program(version).mentions,
         delivered=delivered,
         version=version,
         transaction=row.id,

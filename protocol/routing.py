@@ -38,11 +38,12 @@ def decide_hit(turn: Turn, hit: Hit) -> Verdict:
         return _repeated(turn, hit, before)
     if hit.repeat:
         return Refused(503, "Send it again", "the delivery that this request repeats was forgotten in this instant")
+    program = turn.state.program(cycle.definition_hash)
     try:
-        plan = turn.state.program(cycle.definition_hash).webhook(hit.step)
+        plan = program.webhook(hit.step)
     except KeyError:  # A deploy came between the door and this turn.
         return Refused(404, "No such webhook", f"cycle {hit.cycle} has no webhook step {hit.step} any more")
-    if hit.depth > turn.state.program(cycle.definition_hash).definition.settings.max_depth:
+    if hit.depth > program.definition.settings.max_depth:
         return _too_deep(turn, hit)
     if cycle.status != "running" and cycle.once != ("running" if plan.match else "waiting"):
         return _while_stopped(turn, hit)

@@ -8,6 +8,7 @@ since the last checkpoint.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal, Protocol
 
@@ -255,6 +256,7 @@ ROW_KEYS: dict[type[Row], Callable[[Any], Any]] = {
 IndexName = Literal["reached", "parked", "delivery", "collected", "ordered", "redriven", "parted", "alert"]
 
 
+@lru_cache(maxsize=4096)
 def usage_name(day: int, cycle: str, step: str) -> str:
     """What names a row of usage; names in order are days in order."""
     return f"{day:06d} {cycle} {step}"

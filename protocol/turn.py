@@ -107,24 +107,30 @@ class Turn:
         return None if hit is None or hit.purged else hit
 
 
-def scope(state: State, row: TransactionRow) -> dict[str, Any]:
+def scope(state: State, row: TransactionRow, program: Program | None = None) -> dict[str, Any]:
     """The names an expression sees: the steps' data, and the few things around it.
 
-    The request's body is read again only for a definition that mentions `hit`: reading costs microseconds per KiB.
+    What costs something is there only for a definition that mentions it: the request's body is read again for `hit`,
+    at microseconds per KiB.
+
+    Args:
+        state: all rows.
+        row: the transaction.
+        program: the version whose expression it is, if not the transaction's own.
     """
-    program = state.program(row.definition_hash)
-    names: dict[str, Any] = dict(row.data)
-    names["vars"] = program.definition.variables
-    names["cycle"] = row.cycle
-    names["transaction"] = {
-        "id": transaction_name(row.cycle, row.id),
-        "started": row.created // 1_000_000,
-        "pass": row.number,
+    program = program or state.program(row.definition_hash)
+    names: dict[str, Any] = {
+        **row.data,
+        "vars": program.definition.variables,
+        "cycle": row.cycle,
+        "last_success": None,
     }
-    names["last_success"] = None
+    if "transaction" in program.mentions:
+        started = row.created // 1_000_000
+        names["transaction"] = {"id": transaction_name(row.cycle, row.id), "started": started, "pass": row.number}
     if row.step in program.notes_success and (last := state.cycle(row.cycle).succeeded.get(row.step)) is not None:
         names["last_success"] = instant_text(last)
-    hit = hit_of(state, row) if program.mentions_hit else None
+    hit = hit_of(state, row) if "hit" in program.mentions else None
     if hit is not None:
         try:
             body, event = read_event(hit.headers, hit.body, hit.content_type)

@@ -26,14 +26,11 @@ def first_verdict(hit: HitRow) -> Verdict:
 def verdict_reply(state: State, verdict: Verdict, status_url: Callable[[int], str]) -> Reply:
     """The answer that a verdict is; `status_url` gives the address at which a hit can be followed."""
     match verdict:
-        case Refused(status=status, title=title, detail=detail):
-            headers = {"retry-after": "1"} if status == 503 else None
-            return problem(status, title, detail, headers=headers)
-        case Parked(hit=hit, until=until):
-            body: dict[str, Any] = {"status": "parked", "hit": hit, "until": until // 1_000_000}
         case Accepted(hit=hit, transaction=transaction):
             name = transaction_name(state.hit(hit).cycle, transaction)
-            body = {"status": "accepted", "transaction": name, "hit": hit}
+            body: dict[str, Any] = {"status": "accepted", "transaction": name, "hit": hit}
+        case Parked(hit=hit, until=until):
+            body = {"status": "parked", "hit": hit, "until": until // 1_000_000}
         case Ignored(hit=hit, transaction=transaction):
             name = transaction_name(state.hit(hit).cycle, transaction)
             body = {"status": "ignored", "transaction": name, "hit": hit}
@@ -42,7 +39,10 @@ def verdict_reply(state: State, verdict: Verdict, status_url: Callable[[int], st
             body = {"status": "resumed", "transaction": transaction_name(cycle, transaction), "hit": hit}
             if candidates:
                 body["ambiguous"] = [transaction_name(cycle, one) for one in candidates]
+        case Refused(status=status, title=title, detail=detail):
+            headers = {"retry-after": "1"} if status == 503 else None
+            return problem(status, title, detail, headers=headers)
         case _:
             return json_reply(200, verdict)
-    url = status_url(hit)
-    return json_reply(202, {**body, "status_url": url}, {"location": url})
+    body["status_url"] = url = status_url(hit)
+    return json_reply(202, body, {"location": url})

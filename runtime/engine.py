@@ -212,7 +212,9 @@ class Engine:
 
     async def _turns(self) -> None:
         while True:
-            if not self._inbox:
+            if self._inbox:
+                await trio.lowlevel.checkpoint()
+            else:
                 self._wake = trio.Event()
                 await self._wake.wait()
                 self._busy_since = trio.current_time()
@@ -221,7 +223,6 @@ class Engine:
                 self._inbox_bytes -= body_bytes(given)
                 self._turn(given, ticket)
             self._measure()
-            await trio.lowlevel.checkpoint()
 
     def _measure(self) -> None:
         now = trio.current_time()
@@ -243,7 +244,7 @@ class Engine:
             ticket = None
         else:
             self._put_back(decision.rest, None)
-        outcome = self._outcome(given, decision.verdict, ticket)
+        outcome = None if ticket is None else self._outcome(given, decision.verdict, ticket)
         self.committer.submit(decision.records, lambda: self._release(effects, outcome, ticket, decision.events))
 
     def _put_back(self, rest: tuple[Input, ...], ticket: Ticket | None) -> None:
@@ -260,17 +261,17 @@ class Engine:
         self.checkpoints.note_change()
         self.committer.submit([encode_event(event)], lambda: None)
 
-    def _outcome(self, given: Input, verdict: Verdict, ticket: Ticket | None) -> Outcome:
+    def _outcome(self, given: Input, verdict: Verdict, ticket: Ticket) -> Outcome:
         """The outcome of a turn, taken from the state as it is now; it is told when the turn is durable."""
         if isinstance(verdict, Duplicate):
             hit = self.state.hit(verdict.hit)
             if hit.wants_reply and not hit.parked and hit.status not in ("expired", "ignored"):
-                if hit.reply is None and ticket is not None:
+                if hit.reply is None:
                     self._waiters.setdefault(hit.id, []).append(ticket)
                 return Outcome(verdict, hit.reply, hit.id if hit.reply is None else 0)
             return Outcome(verdict, verdict_reply(self.state, first_verdict(hit), self.status_url))
         waits = awaits_reply(self.state, verdict)
-        if waits and ticket is not None:
+        if waits:
             self._waiters.setdefault(waits, []).append(ticket)
         if isinstance(given, Hit) and not waits:
             return Outcome(verdict, verdict_reply(self.state, verdict, self.status_url))
@@ -278,10 +279,13 @@ class Engine:
 
     # ------------------------------------------------------------------ leaving
 
-    def _release(self, effects: list[Effect], outcome: Outcome, ticket: Ticket | None, events: list[AnyEvent]) -> None:
+    def _release(
+        self, effects: list[Effect], outcome: Outcome | None, ticket: Ticket | None, events: list[AnyEvent]
+    ) -> None:
         for effect in effects:
             self._act(effect)
-        if ticket is not None:  # Last: with a bound of zero, what the same turn has answered is still in time.
+        if ticket is not None and outcome is not None:
+            # Last: with a bound of zero, what the same turn has answered is still in time.
             ticket.decide(outcome)
             if ticket.left is not None and outcome.waits:
                 self.leave(self.state.hit(outcome.waits).cycle, ticket, ticket.left)

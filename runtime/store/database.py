@@ -5,7 +5,7 @@ written in one transaction. So it needs no sync of its own: after a power loss i
 """
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +20,11 @@ from runtime.store.rows import TABLES, encode
 
 SCHEMA_VERSION = 5  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
+INSERTED_AT_ONCE = (
+    64,
+    8,
+    1,
+)  # Rows of one statement; ten columns of 64 are below the 999 values that any SQLite takes.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
 
 _key = msgspec.msgpack.Decoder(list[str]).decode
@@ -91,7 +96,7 @@ class Database(Look):
         """Write one batch and the sequence number it reaches, all or nothing. Blocks; runs in a thread."""
         with self._writing(applied) as writer:
             for kind, values in rows.items():
-                writer.executemany(TABLES[kind].upsert, values)
+                _insert(writer, TABLES[kind].into, values)
             for kind, key in dropped:
                 writer.execute(TABLES[kind].delete, (key,))
             writer.executemany("DELETE FROM entries WHERE name = ? AND key = ? AND id = ?", unfiled)
@@ -202,8 +207,22 @@ def peek(path: Path) -> tuple[int, list[CycleRow], list[DefinitionRow]]:
 
 
 def _file(writer: sqlite3.Connection, entries: list[Entry]) -> None:
-    writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", entries)
-    writer.executemany("INSERT OR IGNORE INTO matched VALUES (?, ?, ?)", _matched(entries))
+    _insert(writer, "INSERT OR IGNORE INTO entries", entries)
+    _insert(writer, "INSERT OR IGNORE INTO matched", list(_matched(entries)))
+
+
+def _insert(writer: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, many by one statement: each statement is a crossing of the interpreter lock, which a busy loop has.
+
+    The fewer sizes there are, the fewer statements SQLite has to compile: it keeps those that it has compiled.
+    """
+    at = 0
+    for size in INSERTED_AT_ONCE:
+        while len(rows) - at >= size:
+            one = f"({', '.join('?' * len(rows[at]))})"
+            values = [value for row in rows[at : at + size] for value in row]
+            writer.execute(f"{into} VALUES {', '.join([one] * size)}", values)
+            at += size
 
 
 def _matched(entries: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, int, str]]:

@@ -20,10 +20,14 @@ class Table(NamedTuple):
     decode: Callable[[bytes], Any]
 
     @property
+    def into(self) -> str:
+        """How a statement begins that keeps rows, whether they are new or not."""
+        return f"INSERT OR REPLACE INTO {self.name} ({', '.join((self.key, *self.columns, 'row'))})"
+
+    @property
     def upsert(self) -> str:
-        """The statement that keeps a row, whether it is new or not."""
-        names = (self.key, *self.columns, "row")
-        return f"INSERT OR REPLACE INTO {self.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - Names are constants of this file.
+        """The statement that keeps one row."""
+        return f"{self.into} VALUES ({', '.join('?' * (len(self.columns) + 2))})"
 
     @property
     def delete(self) -> str:

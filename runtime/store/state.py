@@ -6,7 +6,7 @@
 So memory grows with what is in progress, not with what is held or finished.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -35,11 +35,13 @@ _Kind = TypeVar("_Kind", DefinitionRow, TransactionRow, HitRow, IncidentRow, Usa
 
 
 class Checkpoint(Struct, frozen=True):
-    """The rows and entries that changed since the last one, and the sequence number they reach."""
+    """The rows and entries that changed since the last one, and the sequence number they reach.
+
+    A row begins with its key.
+    """
 
     applied: int
     rows: dict[type[Row], list[tuple[Any, ...]]]
-    names: dict[type[Row], list[str | int]]
     entries: dict[EntryName, bool]
     dropped: list[RowName] = []
 
@@ -56,7 +58,7 @@ class StoredState:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._rows: dict[type[Row], dict[Any, Any]] = {kind: {} for kind in TABLES}
-        self._changed: dict[type[Row], dict[Any, Row]] = {kind: {} for kind in TABLES}
+        self._changed: dict[int, Row] = {}  # By identity: rows are saved several times in one turn, nearly all of them.
         self._dropped: set[RowName] = set()  # The file may still have these.
         self._newly_dropped: list[RowName] = []  # Those that no checkpoint has taken yet.
         self._read: list[RowName] = []  # Rows that were only looked at: they leave with the next checkpoint.
@@ -66,17 +68,19 @@ class StoredState:
         self._transactions: dict[int, TransactionRow] = self._rows[TransactionRow]
         self._hits: dict[int, HitRow] = self._rows[HitRow]
         self._cycles: dict[str, CycleRow] = self._rows[CycleRow]
+        self._usages: dict[str, UsageRow] = self._rows[UsageRow]
         self._programs: dict[str, Program] = {}
         for row in database.rows(TABLES[CycleRow]):
             self._cycles[row.name] = row
         for row in database.rows(TABLES[TransactionRow], "active = 1"):
             self._transactions[row.id] = row
-            self._note_running(row)
+            if row.status == "running":  # And does not wait, since it is active.
+                self._running.add(row.id)
 
     @property
     def changed(self) -> int:
         """How many rows the next checkpoint has."""
-        return sum(map(len, self._changed.values())) + len(self._changed_entries) + len(self._newly_dropped)
+        return len(self._changed) + len(self._changed_entries) + len(self._newly_dropped)
 
     def cycles(self) -> list[CycleRow]:
         """Every cycle, by name."""
@@ -107,7 +111,7 @@ class StoredState:
     def usage(self, day: int, cycle: str, step: str) -> UsageRow:
         name = usage_name(day, cycle, step)
         try:
-            return self._load(UsageRow, name)
+            return self._usages.get(name) or self._load(UsageRow, name)
         except KeyError:
             return UsageRow(name, day, cycle, step)
 
@@ -165,27 +169,22 @@ class StoredState:
         return sorted(ids, reverse=latest)[:limit]
 
     def save(self, row: Row) -> None:
-        kind = type(row)
-        key = ROW_KEYS[kind](row)
-        changed = self._changed[kind]
-        if changed.get(key) is not row:  # Most rows are saved several times in one turn.
-            changed[key] = self._rows[kind][key] = row
-        if kind is TransactionRow:
-            self._note_running(row)
+        if id(row) not in self._changed:
+            kind = type(row)
+            self._changed[id(row)] = self._rows[kind][ROW_KEYS[kind](row)] = row
+        if type(row) is TransactionRow:
+            if row.status == "running" and not row.until:
+                self._running.add(row.id)
+            else:
+                self._running.discard(row.id)
 
     def drop(self, kind: type[Removable], row_id: int) -> None:
-        self._rows[kind].pop(row_id, None)
-        self._changed[kind].pop(row_id, None)
+        row = self._rows[kind].pop(row_id, None)
+        self._changed.pop(id(row), None)
         self._dropped.add((kind, row_id))
         self._newly_dropped.append((kind, row_id))
         if kind is TransactionRow:
             self._running.discard(row_id)
-
-    def _note_running(self, row: Any) -> None:
-        if row.status == "running" and not row.until:
-            self._running.add(row.id)
-        else:
-            self._running.discard(row.id)
 
     def file(self, index: IndexName, key: tuple[str, ...], row_id: int) -> None:
         self._note_entry(index, key, row_id, there=True)
@@ -200,13 +199,12 @@ class StoredState:
 
     def checkpoint(self, applied: int) -> Checkpoint:
         """Take what changed since the last checkpoint, as of now; `applied` is the last event folded in."""
-        rows: dict[type[Row], list[tuple[Any, ...]]] = {}
-        for kind, changed in self._changed.items():
-            values = TABLES[kind].values
-            rows[kind] = [(*values(row), encode(row)) for row in changed.values()]
-        names = {kind: list(changed) for kind, changed in self._changed.items()}
-        taken = Checkpoint(applied, rows, names, self._changed_entries, self._newly_dropped)
-        self._changed = {kind: {} for kind in TABLES}
+        rows: dict[type[Row], list[tuple[Any, ...]]] = {kind: [] for kind in TABLES}
+        for row in self._changed.values():
+            kind = type(row)
+            rows[kind].append((*TABLES[kind].values(row), encode(row)))
+        taken = Checkpoint(applied, rows, self._changed_entries, self._newly_dropped)
+        self._changed = {}
         self._changed_entries, self._newly_dropped = {}, []
         return taken
 
@@ -214,19 +212,23 @@ class StoredState:
         """The file has a checkpoint: let go of rows that are neither in progress nor changed again."""
         self._dropped.difference_update(taken.dropped)
         read, self._read = self._read, []
+        for kind, written in taken.rows.items():
+            self._let_go(kind, [values[0] for values in written])
         for kind, name in read:
-            taken.names[kind].append(name)
-        for kind, names in taken.names.items():
-            rows, changed, is_cold = self._rows[kind], self._changed[kind], _COLD[kind]
-            for name in names:
-                if name not in changed and (row := rows.get(name)) is not None and is_cold(row):
-                    del rows[name]
+            self._let_go(kind, [name])
         for index, key, row_id in taken.entries:
             over = self._entries.get((index, key))
             if over is not None and (index, key, row_id) not in self._changed_entries:
                 over.pop(row_id, None)
                 if not over:
                     del self._entries[index, key]
+
+    def _let_go(self, kind: type[Row], names: Iterable[str | int]) -> None:
+        rows, changed, is_cold = self._rows[kind], self._changed, _COLD[kind]
+        for name in names:
+            row = rows.get(name)
+            if row is not None and id(row) not in changed and is_cold(row):
+                del rows[name]
 
 
 def _is_idle(row: TransactionRow) -> bool:

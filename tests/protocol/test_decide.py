@@ -100,6 +100,8 @@ def test_9_a_switch_without_a_default_goes_on_with_the_next_step() -> None:
         ("asked.on.exists(one, one.n == asked.n)", {"on": [{"n": 1}, {"n": 2}], "n": 2}, True),
         ("transaction['pass'] == 1 && cycle == 'branch'", {}, True),
         ("hit.headers['content-type'] == 'application/json' && hit.body.more == 1", {"more": 1}, True),
+        (r"1 == 1 &&\nhit.body.more == 1", {"more": 1}, True),
+        (r"1 == 1 &&\ntransaction.pass == 1", {}, True),
     ],
 )
 def test_9_conditions_combine_and_see_all_that_is_in_scope(
