@@ -18,6 +18,7 @@ from msgspec import Struct
 from protocol.state import Reply
 
 WEBHOOKS = b"/webhook/"
+COMMON = b"POST " + WEBHOOKS  # How nearly every request begins.
 METHODS = frozenset({b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"})
 METHOD_BYTES_MAX = max(map(len, METHODS))
 CHUNK_LINE_MAX = 256  # Bytes of a chunk's size with its extensions, which nobody reads, and of a trailer's line.
@@ -26,6 +27,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BODILESS = frozenset({204, 304})
 
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_PLAIN = re.compile(rb"[^/%#;]+")
 
 
 class Malformed(Exception):
@@ -144,6 +146,8 @@ class Reader:
 
 def _is_ours(pending: bytearray) -> bool | None:
     """Whether a request at a webhook URL begins here; None while that can not be said."""
+    if pending.startswith(COMMON):
+        return True
     space = pending.find(b" ", 0, METHOD_BYTES_MAX + 1)
     if space < 0:
         may_be = not pending or (pending.isalpha() and len(pending) <= METHOD_BYTES_MAX)
@@ -189,12 +193,12 @@ def _parse(raw: bytes) -> Head | Foreign:
         raise Malformed(400, "the head is malformed")
     path, _, query = lines.url.partition(b"?")
     identifier = path[len(WEBHOOKS) :]
-    if parser.get_http_version() != "1.1" or not identifier or any(sign in identifier for sign in b"/%#;"):
+    if parser.get_http_version() != "1.1" or not _PLAIN.fullmatch(identifier):
         return FOREIGN
     headers: dict[str, str] = {}
     hosts = 0
     for name, value in lines.headers:
-        text = name.decode("ascii").lower()
+        text = _lower(name)
         hosts += text == "host"
         headers[text] = value.decode("latin-1").strip(" \t")
     if hosts != 1:
@@ -207,6 +211,11 @@ def _parse(raw: bytes) -> Head | Foreign:
         _length(headers),
         parser.should_keep_alive(),
     )
+
+
+@lru_cache(1024)  # Senders say few different ones.
+def _lower(name: bytes) -> str:
+    return name.decode("ascii").lower()
 
 
 def _length(headers: Mapping[str, str]) -> int:
