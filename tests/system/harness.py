@@ -1,6 +1,7 @@
 """A real server in a process of its own, over real sockets, that can be killed and started again."""
 
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import pytest
 
 from journal import LocalLog
 from runtime.replay import fold_journal
@@ -29,6 +31,18 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def limit_servers(patch: pytest.MonkeyPatch, what: int, most: int) -> None:
+    """Let servers that are started have at most so much of a resource: before their first lines of Python have run."""
+    popen = subprocess.Popen
+
+    def limited(*arguments: Any, **more: Any) -> Any:
+        process = popen(*arguments, **more)
+        resource.prlimit(process.pid, what, (most, most))
+        return process
+
+    patch.setattr("tests.system.harness.subprocess.Popen", limited)
 
 
 class Server:
