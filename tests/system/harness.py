@@ -69,7 +69,7 @@ class Server:
                 env={**os.environ, "PYTHONWARNINGS": "default", **self.environment},
             )
         while time.perf_counter() - began < READY_S:
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
             try:
                 if httpx.get(f"{self.url}/readyz", timeout=2, verify=NO_TLS).status_code == 200:
                     return time.perf_counter() - began

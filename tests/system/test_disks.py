@@ -180,6 +180,23 @@ def test_a_limit_that_a_segment_does_not_fit_is_told_at_the_start(
         server_on(tmp_path, project, partner).start()
 
 
+def test_8_a_log_that_can_not_be_written_ends_nothing(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a log that takes not a line, when a server starts, works and is ended, then all of that goes well."""
+    limit_servers(monkeypatch, resource.RLIMIT_FSIZE, SEGMENT_BYTES)
+    with Partner() as partner:
+        server = server_on(tmp_path, project, partner)
+        with server.log.open("wb") as log:
+            log.truncate(SEGMENT_BYTES)
+        with server:
+            with load(server) as sent:
+                until(server, lambda: len(sent.accepted) > 20)
+            assert set(sent.answers) == {202}
+            assert_kept(server, sent)
+            assert server.terminate() == 0
+
+
 @pytest.fixture
 def breakable(tmp_path: Path) -> Iterator[BreakableDisk]:
     with breakable_disk(tmp_path, 250) as disk:
