@@ -14,7 +14,7 @@ from tests.simulation.programs import Request
 from tests.simulation.running import SEGMENT, fold
 from tests.simulation.scenarios import SCENARIOS, crashed, length
 from tests.simulation.seeding import run_seeded
-from tests.simulation.sometimes import UNTOLD, event_names
+from tests.simulation.sometimes import UNTOLD, event_names, must_happen
 from tests.simulation.world import World
 
 SEEDS = 80
@@ -75,6 +75,12 @@ def test_given_a_flipped_bit_in_a_journal_then_it_is_refused_or_changes_nothing(
         except JournalDamaged:
             refused += 1
     assert refused > 10
+
+
+def test_given_each_kind_of_damage_then_each_rule_that_refuses_is_met() -> None:
+    """Of a journal that was closed in order, and of one whose process died as it sealed a segment."""
+    told = simulate(10, rotten=True)
+    assert {name for name in must_happen() if name.startswith("refused: ")} <= set(told.sometimes)
 
 
 def test_given_one_key_for_two_calls_then_the_partner_says_so() -> None:
