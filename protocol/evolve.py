@@ -294,7 +294,7 @@ def _call_intended(state: State, event: e.CallIntended, seq: int) -> None:
 
 def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    note_answer(state, row, event.at, asks_for_patience(event.status, event.headers))
+    note_answer(state, row, event.at, 1 + event.lost, refused=asks_for_patience(event.status, event.headers))
     if row.call is not None and row.call.step == event.step:
         row.call.acted |= may_have_acted(event.status, is_link=row.call.link is not None)
         content_type = event.headers.get("content-type", "")
@@ -310,7 +310,7 @@ def _call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
 
 def _call_failed(state: State, event: e.CallFailed, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
-    note_call(state, row, event.at)
+    note_call(state, row, event.at, 1 + event.lost)
     if row.call is not None and event.phase == "sent":
         row.call.acted = True
     state.save(row)
@@ -320,6 +320,7 @@ def _call_unknown(state: State, event: e.CallUnknown, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     if row.call is not None:
         row.call.acted = True
+    note_call(state, row, event.at, event.lost)
     if row.call is not None and event.waits:
         row.call.unknown = True
         _move(state, row, "held")

@@ -41,6 +41,11 @@ def test_given_a_scenario_when_the_machine_stops_at_some_call_then_it_comes_out_
     crashed(name, (one, one + chance.randint(1, 40)))
 
 
+def test_7_given_a_call_that_a_crash_repeats_when_it_ends_before_the_next_crash_then_the_rate_holds() -> None:
+    """The second process forgot that the first had called; these two points show it."""
+    crashed("limits across crashes", (45, 80))
+
+
 @pytest.mark.parametrize("name", BREAKS)
 def test_given_a_defect_put_in_on_purpose_then_it_is_found(name: str) -> None:
     """What the harness would not find, it could not prove absent."""
