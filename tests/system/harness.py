@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +24,19 @@ from runtime.store import Database, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 30.0
+PORTS = range(10_000, 32_000)  # Below those that a system gives to whoever connects, who could be first.
+_numbers = count(os.getpid() * 7919)  # Far from those of the process that began just before or after.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # Loading the certificates takes longer than most calls.
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, and that no test of another process is given meanwhile."""
+    for number in _numbers:
+        port = PORTS[number % len(PORTS)]
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is always another number")
 
 
 def limit_servers(patch: pytest.MonkeyPatch, what: int, most: int) -> None:
