@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := protocol journal runtime tests bench examples
 
+WORKERS ?= 2
 SEEDS ?= 2000
 FAULTS ?= 30
 FUZZED := tests/protocol/test_hostile_files.py tests/protocol/test_cost.py tests/runtime/test_hostile_settings.py \
@@ -32,7 +33,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pytest --cov --cov-report=term:skip-covered -q
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered -q
 	$(BIN)/python -m tests.audit --note
 
 # Known vulnerabilities of what is installed. It needs the package index; `check` only notes what it hears, if anything.

@@ -94,7 +94,7 @@ class Shelf:
             pause: called after each 256 KiB, which are then also synced one by one, to spread the load.
 
         Raises:
-            OSError: ENOSPC or EDQUOT when the disk is full; then nothing is left behind.
+            OSError: one of `FULL_ERRNOS` when the disk is full; then nothing is left behind.
         """
         with self._spare_lock:
             if self._spare_ready:

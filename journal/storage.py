@@ -21,7 +21,9 @@ from typing import Final, Protocol
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 IOV_MAX: Final = 1024  # Linux refuses more buffers in one call.
-FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL_ERRNOS: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+)  # The last: a limit says how large a file may be.
 RESERVED_HANDLES: Final = 4  # A rotation opens two at once, while a snapshot may be written beside it.
 _NO_HANDLE_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _UNSUPPORTED_ERRNOS: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
@@ -89,7 +91,7 @@ class Storage(Protocol):
         ...
 
     def allocate(self, handle: int, size: int) -> None:
-        """Take the space for the file now; ENOSPC or EDQUOT if there is none."""
+        """Take the space for the file now; one of `FULL_ERRNOS` if there is none."""
         ...
 
     def forget_cache(self, handle: int) -> None:

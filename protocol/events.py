@@ -262,6 +262,7 @@ class CallAnswered(Event, frozen=True, array_like=True, gc=False, tag=41):
     body: bytes
     child: int = 0
     child_cycle: str = ""
+    lost: int = 0  # Attempts before this one that may have left and have no end, since a crash took it.
 
 
 class CallFailed(Event, frozen=True, array_like=True, gc=False, tag=42):
@@ -272,6 +273,7 @@ class CallFailed(Event, frozen=True, array_like=True, gc=False, tag=42):
     attempt: int
     phase: Literal["connect", "sent"]
     reason: str
+    lost: int = 0  # As in `CallAnswered`.
 
 
 class CallUnknown(Event, frozen=True, array_like=True, gc=False, tag=43):
@@ -281,6 +283,7 @@ class CallUnknown(Event, frozen=True, array_like=True, gc=False, tag=43):
     step: str
     attempt: int
     waits: bool
+    lost: int = 0  # As in `CallAnswered`, and this attempt, when a person must decide.
 
 
 class CallSettled(Event, frozen=True, array_like=True, gc=False, tag=44):

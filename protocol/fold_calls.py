@@ -33,7 +33,7 @@ def call_intended(state: State, event: e.CallIntended, seq: int) -> None:
 def call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
     """What the remote said, also of a failure."""
     row = touch(state, event, seq, event.transaction)
-    note_answer(state, row, event.at, asks_for_patience(event.status, event.headers))
+    note_answer(state, row, event.at, 1 + event.lost, refused=asks_for_patience(event.status, event.headers))
     if row.call is not None and row.call.step == event.step:
         row.call.acted |= may_have_acted(event.status, is_link=row.call.link is not None)
         content_type = event.headers.get("content-type", "")
@@ -50,7 +50,7 @@ def call_answered(state: State, event: e.CallAnswered, seq: int) -> None:
 def call_failed(state: State, event: e.CallFailed, seq: int) -> None:
     """No answer came, or nothing left."""
     row = touch(state, event, seq, event.transaction)
-    note_call(state, row, event.at)
+    note_call(state, row, event.at, 1 + event.lost)
     if row.call is not None and event.phase == "sent":
         row.call.acted = True
     state.save(row)
@@ -61,6 +61,7 @@ def call_unknown(state: State, event: e.CallUnknown, seq: int) -> None:
     row = touch(state, event, seq, event.transaction)
     if row.call is not None:
         row.call.acted = True
+    note_call(state, row, event.at, event.lost)
     if row.call is not None and event.waits:
         row.call.unknown = True
         move(state, row, "held")

@@ -33,6 +33,7 @@ from protocol.definition import (
     WebhookStep,
 )
 from protocol.fields import spec_of
+from protocol.toml_lines import toml_lines
 
 FILE_BYTES_MAX = 1 << 20  # Of one cycle file; the largest real one has 60 KiB.
 NESTING_MAX = 40  # Levels of a file.
@@ -254,6 +255,8 @@ def _parse(source: Source) -> tuple[dict[str, Any], Place, CheckFault | None]:
         return {}, place, place.fault((), f"a file has at most {FILE_BYTES_MAX} bytes")
     try:
         data = _plain(_read(source), (), lines, [0])
+        if source.name.endswith(".toml"):
+            lines.update(toml_lines(source.text))
         if source.name.endswith(".json"):
             with suppress(YAMLError, ValueError, RecursionError):
                 _plain(_yaml(source.text), (), lines, [0])  # Only for the lines: nearly all JSON is YAML too.

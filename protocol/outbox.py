@@ -52,7 +52,6 @@ class PerformCall(Struct, frozen=True):
 
     call: CallIntended
     number: int
-    depth: int
     data: dict[str, Any] | None = None
 
 
@@ -124,7 +123,7 @@ class Turned(NamedTuple):
 def _call(turned: Turned, event: CallIntended) -> list[Effect]:
     row = turned.state.transaction(event.transaction)
     data = deepcopy(scope(turned.state, row)) if event.request.method in (SCRIPT, HOOK) else None
-    return [PerformCall(event, row.number, row.depth, data)]
+    return [PerformCall(event, row.number, data)]
 
 
 def _reply(turned: Turned, event: ReplyBuilt) -> list[Effect]:

@@ -16,7 +16,7 @@ from protocol.incidents import Kind
 from protocol.inputs import CallAnswer, CallLeaves
 from protocol.parting import complete
 from protocol.program import CallPlan, Plan, ScriptPlan, WebhookPlan
-from protocol.remotes import patience
+from protocol.remotes import attempts_lost, patience
 from protocol.replies import answer_at_end, tell
 from protocol.retry import asks_for_patience
 from protocol.state import TransactionRow, transaction_name
@@ -27,7 +27,7 @@ def attempt_failed(turn: Turn, row: TransactionRow, phase: Literal["connect", "s
     """An attempt brought no answer."""
     call = row.call
     assert call is not None, "only an open call fails"
-    turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason))
+    turn.emit(CallFailed(row.cycle, turn.at, row.id, call.step, call.attempt, phase, reason, attempts_lost(call)))
     call_failed(turn, row, kind, reason)
 
 
@@ -98,6 +98,7 @@ def answered(turn: Turn, row: TransactionRow, attempt: int, answer: CallAnswer) 
             answer.body,
             answer.child,
             answer.child_cycle,
+            0 if row.call is None else attempts_lost(row.call),
         )
     )
     if row.call is not None and asks_for_patience(answer.status, answer.headers):
@@ -133,7 +134,8 @@ def call_unknown(turn: Turn, row: TransactionRow) -> None:
         resend(turn, row)  # It waited for its place when the process died, so it surely had no effect.
         return
     waits = not (isinstance(plan, WebhookPlan) or plan.safe_to_repeat) and call.link is None
-    turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits))
+    lost = 1 + attempts_lost(call) if waits else 0  # One that is made again has its end before it.
+    turn.emit(CallUnknown(row.cycle, turn.at, row.id, call.step, call.attempt, waits, lost))
     if waits:
         turn.incident(row.id, call.step, "unknown_outcome", "a person must say whether the call took effect")
         answer_at_end(turn, row)

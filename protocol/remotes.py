@@ -3,7 +3,8 @@
 1. Limits count for a connector and the host it calls: a step whose own `url` leads elsewhere does not use up, or wait
    for, what the connector's own host allows.
 2. A rate is a bound on any window of its length. What is remembered are the ends of calls, in slots of the window and
-   rounded up, so that a process which takes over from another one does not exceed it.
+   rounded up, so that a process which takes over from another one does not exceed it. With the end of a call count its
+   attempts whose own end a crash took.
 3. A remote that puts one call off is left alone by all of them. Each time it does so again it is left alone for longer;
    refusals of calls that were on their way together are one time. Any other answer, once the time is over, ends that.
 """
@@ -17,7 +18,7 @@ from protocol.events import Request
 from protocol.inputs import CallAnswer
 from protocol.program import LINK_PREFIX
 from protocol.retry import retry_after
-from protocol.state import CycleRow, RemoteRow, State, TransactionRow
+from protocol.state import CycleRow, OpenCall, RemoteRow, State, TransactionRow
 
 SLOTS = 20  # Of a window: a restart waits at most a twentieth of it longer than it must.
 REMOTES_MAX = 100  # Remembered by one cycle; of more, which only urls made from data bring, the oldest are forgotten.
@@ -50,10 +51,10 @@ def remote_of(request: Request) -> str:
     return f"{request.connector} {found[1].lower()}://{host}"
 
 
-def note_call(state: State, row: TransactionRow, at: int) -> None:
-    """Remember that the open call of a transaction ended, if its connector has a rate."""
+def note_call(state: State, row: TransactionRow, at: int, calls: int) -> None:
+    """Remember that so many attempts at the open call of a transaction ended, if its connector has a rate."""
     call = row.call
-    if call is None or call.link is not None:
+    if call is None or call.link is not None or not calls:
         return
     connector = state.program(row.definition_hash).definition.connectors.get(call.request.connector)
     if connector is None or connector.rate is UNSET:
@@ -62,15 +63,20 @@ def note_call(state: State, row: TransactionRow, at: int) -> None:
     slot = at // width
     cycle = state.cycle(row.cycle)
     remote = _remembered(cycle.remotes, remote_of(call.request))
-    recent = [(one, calls) for one, calls in remote.recent if slot - SLOTS <= one < slot]
-    before = next((calls for one, calls in remote.recent if one == slot), 0)
-    remote.recent = [*recent, (slot, before + 1)]
+    recent = [(one, many) for one, many in remote.recent if slot - SLOTS <= one < slot]
+    before = next((many for one, many in remote.recent if one == slot), 0)
+    remote.recent = [*recent, (slot, before + calls)]
     state.save(cycle)
 
 
-def note_answer(state: State, row: TransactionRow, at: int, refused: bool) -> None:
+def attempts_lost(call: OpenCall) -> int:
+    """How many attempts at an open call, before the latest one, may have left and have no end: crashes took them."""
+    return max(0, call.attempt - 1 - call.failures - call.refusals)
+
+
+def note_answer(state: State, row: TransactionRow, at: int, calls: int, *, refused: bool) -> None:
     """Remember that the open call was answered; when that ends the patience with its remote, forget it."""
-    note_call(state, row, at)
+    note_call(state, row, at, calls)
     cycle = state.cycle(row.cycle)
     if refused or row.call is None or not cycle.remotes:
         return

@@ -15,7 +15,7 @@ from protocol.definition import Connector
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallEnded, CallFailure, CallLeaves, ScriptResult
 from protocol.program import CallPlan
-from protocol.remotes import patience, recent_calls, remote_of
+from protocol.remotes import attempts_lost, patience, recent_calls, remote_of
 from protocol.retry import asks_for_patience
 from protocol.state import CycleRow, OpenCall, State, TransactionRow
 from runtime.egress import Refused
@@ -147,7 +147,7 @@ class Calling:
             call = row.call
             if call is not None and call.link is None and call.left and not call.unknown and not row.until:
                 in_flight[remote_of(call.request)] += 1
-                before[remote_of(call.request)] += max(0, call.attempt - 1 - call.failures - call.refusals)
+                before[remote_of(call.request)] += attempts_lost(call)
         for name, count in in_flight.items():
             connector = connector_of(self._engine.state, cycle.name, name.partition(" ")[0])
             limits = limits_of(connector)

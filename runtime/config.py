@@ -3,9 +3,11 @@
 Every bound of the runtime is here, with its unit and the reason for its default.
 """
 
+import math
 import os
 import secrets
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +17,10 @@ from msgspec import Meta, Struct
 from journal import JournalOptions
 from protocol.ages import Retention, age_faults
 from protocol.alert_settings import Alerts
-from protocol.convert import convert_struct
+from protocol.convert import ShapeFault, convert_struct
 from protocol.duration import parse_duration
+from protocol.loading import CheckFault, Place, line_of
+from protocol.toml_lines import toml_lines
 
 CONFIG_FILE = "cyclewright.toml"
 TOKEN_VARIABLE = "CYCLEWRIGHT_TOKEN"  # noqa: S105 - The name of a variable, not a secret.
@@ -34,7 +38,15 @@ Bound = Annotated[int, Meta(ge=1, le=2**53)]  # Of what may be; 0 would refuse e
 
 
 class ConfigError(Exception):
-    """The operator's fault: a setting is unknown, of the wrong type or out of range."""
+    """The operator's fault: a setting is unknown, of the wrong type or out of range.
+
+    Attributes:
+        faults: what is wrong with which line of the file; none where it is not the file.
+    """
+
+    def __init__(self, said: str, faults: Sequence[CheckFault] = ()) -> None:
+        super().__init__(said)
+        self.faults = tuple(faults)
 
 
 class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,59 +128,72 @@ def load_settings(
     Raises:
         ConfigError: the file is not TOML or holds a setting that is unknown or wrong.
     """
-    path = project / CONFIG_FILE
+    path, text = project / CONFIG_FILE, ""
     try:
-        said = tomllib.loads(path.read_bytes().decode()) if path.exists() else {}
+        text = path.read_bytes().decode() if path.exists() else ""
+        said = tomllib.loads(text)
         if bind is not None:
+            Settings(bind=bind).host_port  # noqa: B018 - Reading it checks it; the file is not to blame.
             said["bind"] = bind
         if workers is not None:
             said["workers"] = workers
         if "project" in said:
-            raise ValueError("project is the folder of this file, and is not written in it")
+            raise _refused("project", "is the folder of this file, and is not written in it")
         said["project"] = str(project)
         if data is not None:
             said["data"] = str(data)
         elif isinstance(folder := said.get("data", Settings().data), str):  # Anything else is told by its type.
             said["data"] = str(project / folder)
-        said["retention"] = _retention(said.get("retention", {}))
         settings = _settings(said)
-        settings.host_port  # noqa: B018 - Reading it checks it.
-        if settings.segment_bytes < SEGMENT_BYTES_MIN:
-            raise ValueError(f"segment_bytes is at least {SEGMENT_BYTES_MIN}, not {settings.segment_bytes}")
         JournalOptions(segment_bytes=settings.segment_bytes)  # Looks at what the journal asks of it.
-        for name, least, most in (
-            ("body_bytes_max", 1, BODY_BYTES_LIMIT),
-            ("header_bytes_max", *HEADER_BYTES_LIMITS),
-        ):
-            if not least <= getattr(settings, name) <= most:
-                raise ValueError(f"{name} lies from {least} to {most}, not {getattr(settings, name)}")
-        for length in (settings.grace, settings.body_timeout, settings.idle_timeout, settings.answer_timeout):
-            parse_duration(length)
+    except _Faults as found:
+        place = Place(path.name, toml_lines(text))
+        faults = [place.fault(one.path, one.rule, one.found, one.nearest) for one in found.faults]
+        raise ConfigError("; ".join(map(str, faults)), faults) from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, RecursionError) as fault:
-        raise ConfigError(f"{path.name}: {fault}") from None
+        raise ConfigError(
+            f"{path.name}: {fault}", [CheckFault(path.name, line_of(fault), "", str(fault), "")]
+        ) from None
     return settings
+
+
+class _Faults(Exception):
+    def __init__(self, faults: list[ShapeFault]) -> None:
+        super().__init__(len(faults))
+        self.faults = faults
+
+
+def _refused(name: str, rule: str, found: object = "") -> _Faults:
+    return _Faults([ShapeFault(tuple(name.split(".")), rule, str(found))])
 
 
 def _settings(said: dict[str, Any]) -> Settings:
     """The settings, with every fault told by the rules of a cycle file."""
     found, faults = convert_struct(said, Settings, ())
     if faults:
-        near = {fault: f" (did you mean {fault.nearest}?)" if fault.nearest else "" for fault in faults}
-        told = (f"{'.'.join(fault.path)} {fault.rule}, found {fault.found}{near[fault]}" for fault in faults)
-        raise ValueError("; ".join(told))
+        raise _Faults(faults)
     settings: Settings = found
+    for name, rule in age_faults(settings.retention):
+        raise _refused(f"retention.{name}", rule)
+    for name, least, most in (
+        ("segment_bytes", SEGMENT_BYTES_MIN, math.inf),
+        ("body_bytes_max", 1, BODY_BYTES_LIMIT),
+        ("header_bytes_max", *HEADER_BYTES_LIMITS),
+    ):
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            rule = f"lies from {least} to {most}" if most < math.inf else f"is at least {least}"
+            raise _refused(name, rule, value)
+    try:
+        settings.host_port  # noqa: B018 - Reading it checks it.
+    except ConfigError as fault:
+        raise _refused("bind", str(fault).removeprefix("bind ")) from None
+    for name in ("grace", "body_timeout", "idle_timeout", "answer_timeout"):
+        try:
+            parse_duration(getattr(settings, name))
+        except ValueError as fault:
+            raise _refused(name, f"is no length of time: {fault}") from None
     return settings
-
-
-def _retention(said: Any) -> Retention:
-    """The ages, told by the rules of a cycle file."""
-    found, faults = convert_struct(said, Retention, ("retention",))
-    for fault in faults:
-        raise ValueError(f"{'.'.join(fault.path)} {fault.rule}, found {fault.found}")
-    retention: Retention = found
-    for name, rule in age_faults(retention):
-        raise ValueError(f"retention.{name}: {rule}")
-    return retention
 
 
 def secret_file(path: Path) -> str:

@@ -21,7 +21,17 @@ from journal import LOCAL_PARTITION, JournalOptions, LocalLog, LogReader
 from protocol.definition import Definition
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
-from runtime.config import JOURNAL_FOLDER, KEY_FILE, STORE_FILE, Settings, admin_token, chain_key, secret_file
+from runtime.config import (
+    JOURNAL_FOLDER,
+    KEY_FILE,
+    SEGMENT_BYTES_MIN,
+    STORE_FILE,
+    ConfigError,
+    Settings,
+    admin_token,
+    chain_key,
+    secret_file,
+)
 from runtime.deploying import deploy, load_scripts, reload, reload_logged
 from runtime.doctor.live import Scrub
 from runtime.door.door import Door
@@ -81,6 +91,20 @@ def _lift_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _check_file_size(segment_bytes: int) -> None:
+    """Take the hard limit of a file's size too, and raise `ConfigError` when a segment does not fit even that.
+
+    One that is met later refuses requests for as long as it is there; a server that can not begin says so at once.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < segment_bytes:
+        raise ConfigError(
+            f"a file may have at most {hard:,} bytes here (ulimit -f), and a segment of the journal has "
+            f"{segment_bytes:,}: raise that limit, or set segment_bytes lower, to {SEGMENT_BYTES_MIN:,} at least"
+        )
+
+
 async def serve(
     settings: Settings,
     definitions: Mapping[str, Definition],
@@ -99,9 +123,11 @@ async def serve(
         task_status: Trio's.
 
     Raises:
+        ConfigError: a file may not have the size of a segment.
         JournalError: the journal is locked by another process, damaged, or failed while running.
     """
     _lift_file_limit()
+    _check_file_size(settings.segment_bytes)
     data = Path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - Before anything else runs.
     door = Door(settings, admin_token(data), secret_file(data / KEY_FILE), chain_key())

@@ -16,7 +16,6 @@ import trio
 from cyclopts import App, CycloptsError, Parameter
 
 from journal import JournalDamaged, JournalError, JournalNewer
-from protocol.loading import CheckFault, line_of
 from protocol.schema import json_schema
 from runtime.cli.against import forecast_of, print_forecast
 from runtime.cli.discovery import add_discovery
@@ -46,7 +45,7 @@ from runtime.cli.remote import add_remote
 from runtime.cli.replaying import add_replay
 from runtime.cli.scaffold import scaffold
 from runtime.cli.transactions import add_transactions
-from runtime.config import CONFIG_FILE, ConfigError, load_settings
+from runtime.config import ConfigError, load_settings
 from runtime.logs import configure_logs
 from runtime.project import ProjectError, read_project
 from runtime.replay import EventsNewer
@@ -109,7 +108,7 @@ def check(
     try:
         load_settings(project)
     except ConfigError as fault:
-        faults.append(CheckFault(CONFIG_FILE, line_of(fault), "", str(fault).removeprefix(f"{CONFIG_FILE}: "), ""))
+        faults += fault.faults
     told = forecast_of(against, definitions) if against is not None and not faults else None
     if json:
         said = {} if told is None else {"against": told}

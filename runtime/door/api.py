@@ -23,16 +23,16 @@ from runtime.door.capture import add_capture
 from runtime.door.doctor import add_doctor
 from runtime.door.door import Door, as_response, engine_of, not_ready
 from runtime.door.journal import add_journal
+from runtime.door.lists import list_page
 from runtime.door.matching import canonical_texts, matches_by
 from runtime.door.openapi import QUERIES, add_openapi
-from runtime.door.parameters import BadParameters, Parameters, cut_page, wait_s
+from runtime.door.parameters import BadParameters, Parameters, wait_s
 from runtime.door.parking import add_parking
 from runtime.door.redrive import add_redrive
 from runtime.door.views import cycle_view, transaction_of, transaction_view
 from runtime.engine import Engine
 from runtime.metering import ROWS_MAX, month, usage_view
 from runtime.project import ProjectError
-from runtime.store.rows import TABLES
 from runtime.store.search import ID_MAX, Filter, find_transactions
 from runtime.views import followed_view, listed_incident_view, status_view
 
@@ -159,10 +159,7 @@ def _add_lists(app: QuartTrio, door: Door) -> None:
     @app.get("/api/incidents")
     async def incidents() -> Response:
         engine = engine_of(door)
-        after, limit = Parameters(request.args, QUERIES["/api/incidents"]).only_page()
-        await engine.checkpointed()
-        condition = "id > ? ORDER BY id LIMIT ?"
-        rows, more = cut_page(engine.state.database.rows(TABLES[IncidentRow], condition, (after, limit + 1)), limit)
+        rows, more = await list_page(engine, "/api/incidents", IncidentRow, "1")
         return _json({"incidents": [listed_incident_view(row) for row in rows], "next": more})
 
     @app.get("/api/usage")

@@ -1,9 +1,8 @@
 """Query parameters of the API, read and checked: a bad one is refused by name, never replaced by a default."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import TypeVar
 
 from quart import request
 
@@ -11,7 +10,6 @@ from protocol.admission import preferred_wait
 from protocol.canonical import instant_of
 from protocol.duration import parse_duration
 from protocol.fields import Fault, show
-from protocol.state import HitRow, IncidentRow
 
 PAGE_MAX = 500  # Rows of one page.
 PAGE_DEFAULT = 50
@@ -32,15 +30,6 @@ class BadParameters(Exception):
 def wait_s() -> float:
     """How many seconds the caller of the present request prefers to wait, 0 when he does not say."""
     return min(WAIT_MAX_S, preferred_wait({"prefer": request.headers.get("prefer", "")}) or 0)
-
-
-Row = TypeVar("Row", HitRow, IncidentRow)
-
-
-def cut_page(rows: Iterable[Row], limit: int) -> tuple[list[Row], int | None]:
-    """The rows of a page, of which one more was asked for, and the number to go on after."""
-    found = list(rows)
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
 class Parameters:
@@ -92,16 +81,6 @@ class Parameters:
     def page(self) -> tuple[int, int]:
         """The parameters of every list: `after`, the number that ended the page before, or -1, and `limit`."""
         return self.number("after", -1, 0, NUMBER_MAX), self.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)
-
-    def only_page(self) -> tuple[int, int]:
-        """The same, of a list that has no other parameters.
-
-        Raises:
-            BadParameters: with every fault.
-        """
-        page = self.page()
-        self.close()
-        return page
 
     def instant(self, name: str, now: int, default: int) -> int:
         """An instant in nanoseconds: as RFC 3339 writes it, or a length of time ago."""

@@ -9,10 +9,9 @@ from protocol.inputs import Aim, Refused, Resumed
 from protocol.state import HitRow, transaction_name
 from runtime.door import shapes
 from runtime.door.door import Door, as_response, engine_of
-from runtime.door.openapi import QUERIES
-from runtime.door.parameters import NUMBER_MAX, Parameters, cut_page
+from runtime.door.lists import list_page
+from runtime.door.parameters import NUMBER_MAX
 from runtime.door.views import parked_view, transaction_of
-from runtime.store.rows import TABLES
 
 
 def add_parking(app: QuartTrio, door: Door) -> None:
@@ -21,10 +20,7 @@ def add_parking(app: QuartTrio, door: Door) -> None:
     @app.get("/api/parked")
     async def parked() -> Response:
         engine = engine_of(door)
-        after, limit = Parameters(request.args, QUERIES["/api/parked"]).only_page()
-        await engine.checkpointed()
-        condition = "due > 0 AND id > ? ORDER BY id LIMIT ?"
-        rows, more = cut_page(engine.state.database.rows(TABLES[HitRow], condition, (after, limit + 1)), limit)
+        rows, more = await list_page(engine, "/api/parked", HitRow, "due > 0")
         return as_response(json_reply(200, {"parked": [parked_view(engine, row) for row in rows], "next": more}))
 
     @app.post("/api/parked/<int:hit>/aim")

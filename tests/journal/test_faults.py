@@ -145,7 +145,7 @@ def test_given_a_power_loss_during_recovery_when_opened_again_then_what_was_ackn
         assert step > 3
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EFBIG])
 def test_given_an_error_at_any_operation_when_met_then_acknowledged_records_survive(code: int) -> None:
     """Whatever the journal says, it says it as a `JournalError`, and a later open finds every promise kept."""
     for number in CHANGES:

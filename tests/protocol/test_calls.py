@@ -154,13 +154,13 @@ def linked(story: Story) -> CallIntended:
 
 
 def test_8_a_link_is_a_call_that_stays_in_the_process() -> None:
-    """Section 8: the outbox hands it over with the depth of the chain; the request is rendered as any other."""
+    """Section 8: the outbox hands it over; the request is rendered as any other."""
     story = Story(PARENT, TARGET)
     story.hit("asked", {"n": 1})
     call = linked(story)
     assert (call.link, call.request.body) == (("target", "asked"), b'{"n":1}')
     (effect,) = [one for one in outbox(story.state, story.decision, str) if isinstance(one, PerformCall)]
-    assert (effect.call, effect.depth) == (call, 0)
+    assert effect.call == call
 
 
 def test_8_parent_and_child_are_recorded_in_both_and_the_answer_goes_back() -> None:

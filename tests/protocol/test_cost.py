@@ -14,7 +14,7 @@ from protocol.definition import Condition
 from protocol.expression import ExpressionError, compile_expression
 from tests.fuzzing import fuzz
 
-BOUND_S = 5.0  # The worst takes half a second. It is a bound, and says nothing of speed.
+BOUND_S = 5.0  # Of processor time; the worst takes half a second. It is a bound, and says nothing of speed.
 GROWN_KIB_MAX = 1 << 20  # Of the process, by all of this file.
 BODY = 1 << 20  # Characters, as a webhook body may have.
 
@@ -60,12 +60,12 @@ HOSTILE_TEXTS = [
 
 def bounded(text: str, data: Any) -> tuple[bool, Any]:
     """Whether an expression has a value; whatever it is takes bounded time and memory."""
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         found = True, compile_expression(text, {"a"}).evaluate({"a": data})
     except ExpressionError as fault:
         found = False, str(fault)
-    assert time.perf_counter() - began < BOUND_S
+    assert time.process_time() - began < BOUND_S
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < GROWN_KIB_MAX
     return found
 
@@ -106,7 +106,7 @@ PATTERNS = [
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_9_a_pattern_does_not_backtrack(pattern: str) -> None:
     """Section 9: given `matches` with a pattern on which others run for ever, then it is decided, or no pattern."""
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         test = compile_condition(Condition(left="a.s", op="matches", right="{{ a.p }}"), {"a"})
         test({"a": {"s": "x" * BODY, "p": pattern}})
@@ -115,7 +115,7 @@ def test_9_a_pattern_does_not_backtrack(pattern: str) -> None:
     else:
         said = "regular expression"
     assert "regular expression" in said
-    assert time.perf_counter() - began < BOUND_S
+    assert time.process_time() - began < BOUND_S
 
 
 LEAVES = st.sampled_from(

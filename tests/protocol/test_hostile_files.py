@@ -18,7 +18,9 @@ from tests.fuzzing import LENGTH, fuzz
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("examples/*/*.yaml"), *ROOT.glob("tests/projects/*/*.yaml")])
 TEXTS = [path.read_text() for path in FILES]
-BOUND_S = 20.0  # Of one file; the worst takes three seconds. It is a bound, and says nothing of speed.
+BOUND_S = (
+    20.0  # Of processor time, for one file; the worst takes three seconds. It is a bound, and says nothing of speed.
+)
 HEAD = 'cycle: c\nconnectors: {s: {base_url: "http://x"}}\nsteps:\n  t: {webhook: s, fields: {x: text}}\n'
 
 HOSTILE: dict[str, Callable[[], tuple[str, str]]] = {
@@ -40,8 +42,8 @@ HOSTILE: dict[str, Callable[[], tuple[str, str]]] = {
     "a number without end": lambda: ("json", '{"cycle": "c", "steps": {"t": 1e999}}'),
     "a huge text": lambda: ("yaml", "cycle: " + "x" * 900_000),
     "a million items": lambda: ("yaml", "a: [" + "1," * 450_000 + "]"),
-    "nothing but comments": lambda: ("yaml", "#\n" * 200_000),
-    "nothing but line ends": lambda: ("yaml", "\n" * 900_000),
+    "nothing but comments": lambda: ("yaml", "#\n" * 100_000),
+    "nothing but line ends": lambda: ("yaml", "\n" * 300_000),
     "many steps": lambda: ("yaml", HEAD + "".join(f"  s{at}: {{note: x}}\n" for at in range(4_000))),
     "half a surrogate pair in JSON": lambda: ("json", '{"cycle": "c", "description": "\\ud800"}'),
     "half a surrogate pair as a key": lambda: ("json", '{"cycle": "c", "vars": {"\\udfff": 1}}'),
@@ -61,9 +63,9 @@ HOSTILE: dict[str, Callable[[], tuple[str, str]]] = {
 
 def checked(name: str, text: str) -> list[CheckFault]:
     """What is wrong with a file; what has no fault also runs, and reads the same from its canonical form."""
-    began = time.perf_counter()
+    began = time.process_time()
     definitions, faults = check_project([Source(name, text)])
-    assert time.perf_counter() - began < BOUND_S
+    assert time.process_time() - began < BOUND_S
     for fault in faults:
         assert fault.rule
         assert 1 <= fault.line <= text.count("\n") + 2

@@ -30,7 +30,7 @@ def linked(child: str = CHILD, *, depth: int = 0) -> tuple[Story, CallIntended, 
         call.request.body,
         cycle="child",
         delivery=call.idempotency_key,
-        depth=performed.depth + 1,
+        depth=story.state.transaction(call.transaction).depth + 1,
         origin=Origin("parent", call.transaction, call.step, performed.number),
     )
     assert isinstance(hit, Hit)
@@ -122,7 +122,7 @@ def test_8_max_depth_is_a_setting_and_bounds_links_alone() -> None:
     outward = Story(cycle("  t: {webhook: shop}\n  call: {post: remote, path: /x}\n", rules="{max_depth: 1}"))
     outward.hit("t", {}, depth=1)
     (performed,) = (effect for effect in outward.effects if isinstance(effect, PerformCall))
-    assert performed.depth == 1
+    assert outward.state.transaction(performed.call.transaction).depth == 1
 
 
 @pytest.mark.parametrize("body", [{"id": 7}, {"id": "8"}])

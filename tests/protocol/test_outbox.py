@@ -26,12 +26,13 @@ def told(story: Story, verdict: Verdict) -> tuple[int, Any, dict[str, str]]:
     return reply.status, msgspec.json.decode(reply.body), reply.headers
 
 
-def test_a_call_leaves_with_its_pass_and_its_depth() -> None:
+def test_a_call_leaves_with_its_pass_and_finds_its_depth_in_its_row() -> None:
     """Section 7: the chain header carries the depth, the outcome names the pass."""
     story = Story(cycle("  t: {webhook: shop}\n  call: {post: remote, path: /x}\n"))
     story.hit("t", {}, depth=3)
     (effect,) = effects(story, PerformCall)
-    assert (effect.call, effect.number, effect.depth) == (story.calls()[0], 1, 3)
+    assert (effect.call, effect.number) == (story.calls()[0], 1)
+    assert story.state.transaction(effect.call.transaction).depth == 3
 
 
 def test_6_7_a_hold_with_an_end_and_a_parked_hit_arm_their_timers() -> None:

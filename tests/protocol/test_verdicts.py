@@ -163,7 +163,7 @@ def test_a_turn_sends_its_call_and_arms_its_timers() -> None:
     """Sections 6.5, 6.7, 7 and 10: calls leave, and holds, delays and parked hits come back as inputs."""
     story = begun("{retry: [1 minute]}")
     (call,) = story.calls()
-    assert story.effects == [PerformCall(call, 1, 0)]
+    assert story.effects == [PerformCall(call, 1)]
     row = story.only()
     story.answer(None, 500)
     warned, wait = story.effects
@@ -171,7 +171,7 @@ def test_a_turn_sends_its_call_and_arms_its_timers() -> None:
     assert (warned.incident.kind, warned.incident.level) == ("remote_error", "warning")
     assert wait == ArmTimer(HoldDue("tells", story.at + 60 * 10**9, row.id))
     story.later(60)
-    assert story.effects == [PerformCall(story.calls()[-1], 1, 0)]
+    assert story.effects == [PerformCall(story.calls()[-1], 1)]
     parked = story.hit("back", {"job": 7})
     assert isinstance(parked, Parked)
     assert story.effects == [ArmTimer(ParkDue("tells", parked.until, parked.hit))]

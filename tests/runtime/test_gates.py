@@ -444,3 +444,22 @@ async def test_7_two_crashes_within_a_window_do_not_exceed_a_rate(tmp_path: Path
     async with shop(tmp_path, remote, "5/minute", 2) as rig:
         await until(lambda: rig.engine.state.cycle("orders").completed == 3)
     assert remote.most_within(60) <= 5
+
+
+async def test_7_calls_that_a_crash_repeated_count_twice_once_they_have_ended(
+    tmp_path: Path, virtual_time: object
+) -> None:
+    """Given two calls made, lost by a crash, made again and answered, when it crashes again, then four were made."""
+    del virtual_time
+    remote = Remote(1)
+    async with shop(tmp_path, remote, "5/minute", 2) as rig:
+        for n in range(2):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(partial(_has_made, remote, 2))
+    async with shop(tmp_path, remote, "5/minute", 2) as rig:
+        await until(lambda: rig.engine.state.cycle("orders").completed == 2)
+    async with shop(tmp_path, remote, "5/minute", 2) as rig:
+        for n in range(2, 5):
+            await rig.hit("orders", "asked", {"n": n}).decided()
+        await until(lambda: rig.engine.state.cycle("orders").completed == 5)
+    assert remote.most_within(60) == 5

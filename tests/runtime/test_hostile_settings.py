@@ -34,7 +34,7 @@ def loaded(folder: Path, text: bytes) -> Settings | None:
     else:
         check_bounds(settings)
         return settings
-    assert said.startswith("cyclewright.toml: ")
+    assert said.startswith(("cyclewright.toml: ", "cyclewright.toml:"))
     assert "\n" not in said.strip()
     return None
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure
@@ -88,6 +89,7 @@ async def failure(engine: Engine) -> str:
         found = [row.message for row in engine.state.database.rows(TABLES[IncidentRow])]
         if found:
             return str(found[0])
+        await trio.lowlevel.checkpoint()  # What is durable already is not waited for, and the script needs its turn.
 
 
 def recorded(folder: Path) -> bytes:

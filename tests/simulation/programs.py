@@ -19,7 +19,8 @@ HOLDS = ("hold", "part_hold")
 TRIGGER, BACK, CHILD = "asked", "back", "worker"
 SCRIPT, LOOK, TIDY = "doubling:double", "doubling:look", "doubling:tidy"
 EVERY_LOOKED, EVERY_TIDIED = 5, 3  # What the two functions around the trigger refuse, and let run nothing.
-RATE, RATE_S = 3, 1.0  # Of a partner with limits.
+RATE = 3  # Calls in a window, of a partner with limits.
+WINDOWS_S = {1: "second", 60: "minute"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Program:
         hooked: functions of the project look at what comes to the trigger.
         ordered: callbacks are ignored that are older than the last one.
         rejects: callbacks that nothing waits for are refused.
-        limited: the partner takes two calls at once, and three a second.
+        limited: the partner takes two calls at once, and three in so many seconds.
         keeps: how long what is over is kept; "" for longer than a run lasts.
         alerts: whether incidents are told to somebody.
         quota: tasks of a month, 0 without end.
@@ -58,7 +59,7 @@ class Program:
     hooked: bool = False
     ordered: bool = False
     rejects: bool = False
-    limited: bool = False
+    limited: int = 0
     keeps: str = ""
     alerts: bool = False
     quota: int = 0
@@ -84,7 +85,7 @@ class Program:
     @property
     def text(self) -> str:
         """The file of the cycle."""
-        limits = f", concurrency: 2, rate: {RATE}/second" if self.limited else ""
+        limits = f", concurrency: 2, rate: {RATE}/{WINDOWS_S[self.limited]}" if self.limited else ""
         hooks = [f"    before_webhook: {LOOK}", f"    after_webhook: {TIDY}"] if self.hooked else []
         lines = [
             "cycle: main",
@@ -303,7 +304,7 @@ def generate(chance: random.Random) -> Program:
         hooked=chance.random() < 0.2,
         ordered="hold" in kinds and chance.random() < 0.3,
         rejects="hold" in kinds and chance.random() < 0.15,
-        limited=chance.random() < 0.2,
+        limited=int(chance.random() < 0.2),
         keeps=chance.choice(("", "", "5 minutes", "1 hour")),
         alerts=chance.random() < 0.3,
     )

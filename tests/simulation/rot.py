@@ -1,15 +1,22 @@
-"""Damage to a journal that was closed in order, each of a kind that no crash makes: opening refuses, and says why."""
+"""Damage to a journal, each of a kind that no crash makes: opening refuses, and says why.
+
+Most of it is to one that was closed in order; some to one whose process died as it sealed a segment.
+"""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from journal import JournalDamaged, LocalLog
+from msgspec.msgpack import encode
+
+from journal import LOCAL_PARTITION, JournalDamaged, LocalLog
 from journal.frame import HEADER_BYTES, parse_header
 from journal.segment import HEADER_SIZE, decode_segment_header
-from tests.journal.disk import FOLDER, SECTOR
+from tests.journal.disk import FOLDER, SECTOR, PowerLossError
 from tests.simulation.partner import Breach
 from tests.simulation.running import SEGMENT, fold
 from tests.simulation.world import SimulatedDisk, World
 
+FILLING_BYTES = 4096  # Of a record that a segment is filled with.
 Place = tuple[int, int]
 """Where a frame begins, and where its last byte is."""
 
@@ -44,7 +51,7 @@ def _short(body: Body) -> None:
     del body.bytes[-SECTOR:]
 
 
-def _after_close(body: Body) -> None:
+def _behind(body: Body) -> None:
     at = (body.frames[-1][1] // SECTOR + 1) * SECTOR
     body.bytes[at : at + 8] = b"garbage!"
 
@@ -76,14 +83,41 @@ def _last(body: Body) -> None:
     body.bytes[body.data[-1][0] + HEADER_BYTES] ^= 1
 
 
-ROT: dict[str, Callable[[Body], None]] = {
-    "the file is shorter": _short,
-    "something follows the close": _after_close,
-    "an early frame": _in_the_middle,
-    "something far behind": _far,
-    "garbage at the end": _garbage,
-    "an old frame again": _repeated,
-    "the last frame": _last,
+def being_sealed(world: World) -> SimulatedDisk:
+    """A world's disk as a crash leaves it between a footer and the manifest that knows of it."""
+    disk = world.disk.copy()
+    seen, calm, world.calm = world.sometimes, world.calm, True
+    world.sometimes = seen.copy()  # This crash is no event of the world's life.
+    try:
+        with suppress(PowerLossError), LocalLog.open(FOLDER, SEGMENT, storage=disk) as log:
+            owner = log.own(LOCAL_PARTITION)
+            world.crash_on.add(("disk.truncate", world.ports["disk.truncate"] + 1))
+            for _ in range(SEGMENT.segment_bytes // FILLING_BYTES + 1):
+                owner.append([[encode(bytes(FILLING_BYTES))]], at=0)  # As late as the one before.
+            raise AssertionError("a segment that is full was not sealed")
+    finally:
+        world.sometimes, world.calm, world.down = seen, calm, False
+    left = disk.copy()
+    assert isinstance(left, SimulatedDisk), "a disk leaves one of its own make"
+    return left
+
+
+def closed(world: World) -> SimulatedDisk:
+    """A world's disk as its last process left it, in order."""
+    left = world.disk.copy()
+    assert isinstance(left, SimulatedDisk), "a disk leaves one of its own make"
+    return left
+
+
+ROT: dict[str, tuple[Callable[[World], SimulatedDisk], Callable[[Body], None]]] = {
+    "the file is shorter": (closed, _short),
+    "something follows the close": (closed, _behind),
+    "something follows a footer": (being_sealed, _behind),
+    "an early frame": (closed, _in_the_middle),
+    "something far behind": (closed, _far),
+    "garbage at the end": (closed, _garbage),
+    "an old frame again": (closed, _repeated),
+    "the last frame": (closed, _last),
 }
 
 
@@ -91,9 +125,8 @@ def refusals(world: World) -> Iterator[str]:
     """The rules by which each kind of damage to a world's journal is refused; raises `Breach` if one changes it."""
     with LocalLog.open(FOLDER, SEGMENT, storage=world.disk.copy()) as log:
         _, end = fold(log)
-    for name, damage in ROT.items():
-        disk = world.disk.copy()
-        assert isinstance(disk, SimulatedDisk), "a disk leaves one of its own make"
+    for name, (found, damage) in ROT.items():
+        disk = found(world)
         body = Body(disk)
         if len(body.data) < 3:
             continue

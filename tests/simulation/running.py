@@ -204,7 +204,7 @@ async def process(world: World, program: Program, partner: Partner, struck: dict
     engine = WatchedEngine(
         log, SimulatedAppender(ownership, world), StoredState(store), settings, world.clock, ownership.epoch
     )
-    engine.outbound = SimulatedNetwork(world, partner, struck, limited=program.limited)
+    engine.outbound = SimulatedNetwork(world, partner, struck, window_s=program.limited)
     engine.scripts = Scripts(PROJECT)
     engine.scripts.load([SCRIPT, LOOK, TIDY])
     engine.checkpoints.blocking = engine.scripts.blocking = on_the_spot

@@ -101,7 +101,10 @@ SCENARIOS: dict[str, Plan] = {
         program("hold", "call", ordered=True), (begins(1), back(1, 5.0, 2), back(1, 6.0, 1), back(1, 7.0, 3))
     ),
     "alerts": Plan(program("call", ("refuse", 0), alerts=True), (begins(1), begins(2, 2.0), begins(3, 2.1))),
-    "limits": Plan(program("call", "call", limited=True), tuple(begins(at, 0.01 * at) for at in range(1, 7))),
+    "limits": Plan(program("call", "call", limited=1), tuple(begins(at, 0.01 * at) for at in range(1, 7))),
+    "limits across crashes": Plan(
+        program("call", limited=60), (begins(1), *(begins(at, 12.0 + at) for at in range(3, 8)))
+    ),
     "patience": Plan(program(("call", 2), "call"), (begins(1), begins(2, 5.0))),
     "no hold": Plan(program("hold", "call", rejects=True), (back(1, 0.0), begins(1, 3.0), back(1, 5.0, 2))),
     "strangers": Plan(program("call", "respond"), (begins(1),), strangers=STRANGERS),

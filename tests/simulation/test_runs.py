@@ -16,7 +16,7 @@ from tests.simulation.programs import Request
 from tests.simulation.running import SEGMENT, fold
 from tests.simulation.scenarios import SCENARIOS, crashed, length
 from tests.simulation.seeding import run_seeded
-from tests.simulation.sometimes import UNTOLD, event_names
+from tests.simulation.sometimes import UNTOLD, event_names, must_happen
 from tests.simulation.world import World
 
 SEEDS = 80
@@ -48,6 +48,11 @@ def test_given_a_scenario_when_the_machine_stops_at_some_call_then_it_comes_out_
         crashed(name, (point,))
     one = chance.randrange(1, calls)
     crashed(name, (one, one + chance.randint(1, 40)))
+
+
+def test_7_given_a_call_that_a_crash_repeats_when_it_ends_before_the_next_crash_then_the_rate_holds() -> None:
+    """The second process forgot that the first had called; these two points show it."""
+    crashed("limits across crashes", (45, 80))
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -86,6 +91,12 @@ def test_given_a_flipped_bit_in_a_journal_then_it_is_refused_or_changes_nothing(
     assert refused > 10
 
 
+def test_given_each_kind_of_damage_then_each_rule_that_refuses_is_met() -> None:
+    """Of a journal that was closed in order, and of one whose process died as it sealed a segment."""
+    told = simulate(10, rotten=True)
+    assert {name for name in must_happen() if name.startswith("refused: ")} <= set(told.sometimes)
+
+
 def test_given_one_key_for_two_calls_then_the_partner_says_so() -> None:
     """The harness checks what it stands on."""
     from protocol.events import CallIntended
@@ -112,7 +123,7 @@ def test_given_a_call_that_has_its_place_when_calls_without_limits_pass_it_then_
         return CallIntended(cycle, 0, number, "s0", 1, f"{cycle}-{number}", asked, announced=announced)
 
     async def under_way(cycle: str, latest: CallIntended) -> None:
-        network = SimulatedNetwork(World(1), Partner(), {}, limited=True)
+        network = SimulatedNetwork(World(1), Partner(), {}, window_s=1)
         async with trio.open_nursery() as nursery:
             for number in (1, 2):
                 nursery.start_soon(network.perform, call(cycle, number), Connector())

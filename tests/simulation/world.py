@@ -71,6 +71,7 @@ class World:
         self.past = Past()
         self.saving = False
         self.skew_ns = 0
+        self.clock_set_at = 0.0
 
     def clock(self) -> int:
         """Wall time."""
@@ -132,10 +133,13 @@ class World:
             del self.images[self.chance.randrange(len(self.images) + 1) :]
             self.saw("store lost" if not self.images else "store older than the journal")
         self.down = False
+        before = self.skew_ns
         if self.fault("clock set back", 0.2):
             self.skew_ns -= 2_000_000_000
         if self.fault("clock set forward", 0.2):
             self.skew_ns += 5_000_000_000
+        if self.skew_ns != before:
+            self.clock_set_at = trio.current_time()
 
 
 class SimulatedDisk(Disk):

@@ -1,6 +1,7 @@
 """A real server in a process of its own, over real sockets, that can be killed and started again."""
 
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import pytest
 
 from journal import LocalLog
 from runtime.replay import fold_journal
@@ -21,14 +24,31 @@ from runtime.store import Database, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 30.0
+PORTS = range(10_000, 32_000)  # Below those that a system gives to whoever connects, who could be first.
+_numbers = count(os.getpid() * 7919)  # Far from those of the process that began just before or after.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # Loading the certificates takes longer than most calls.
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, and that no test of another process is given meanwhile."""
+    for number in _numbers:
+        port = PORTS[number % len(PORTS)]
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is always another number")
+
+
+def limit_servers(patch: pytest.MonkeyPatch, what: int, most: int) -> None:
+    """Let servers that are started have at most so much of a resource: before their first lines of Python have run."""
+    popen = subprocess.Popen
+
+    def limited(*arguments: Any, **more: Any) -> Any:
+        process = popen(*arguments, **more)
+        resource.prlimit(process.pid, what, (most, most))
+        return process
+
+    patch.setattr("tests.system.harness.subprocess.Popen", limited)
 
 
 class Server:
@@ -55,7 +75,7 @@ class Server:
                 env={**os.environ, "PYTHONWARNINGS": "default", **self.environment},
             )
         while time.perf_counter() - began < READY_S:
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
             try:
                 if httpx.get(f"{self.url}/readyz", timeout=2, verify=NO_TLS).status_code == 200:
                     return time.perf_counter() - began

@@ -2,16 +2,14 @@
 
 import resource
 import socket
-import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.system.harness import NO_TLS, Server
+from tests.system.harness import NO_TLS, Server, limit_servers
 from tests.system.load import WORK, Sent, assert_kept, until
 from tests.system.partner import Partner
 
@@ -20,18 +18,6 @@ CALLERS = 400
 LARGE = "x" * 900_000
 JOBS = 60  # Enough of them to fill a segment.
 SPIN_S = 0.5  # Of processor time, in a second in which nothing is asked.
-
-
-def limit_files(patch: pytest.MonkeyPatch, files: int) -> None:
-    """Let servers have so few files: before their first lines of Python have run."""
-    popen = subprocess.Popen
-
-    def limited(*arguments: Any, **more: Any) -> Any:
-        process = popen(*arguments, **more)
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
-        return process
-
-    patch.setattr("tests.system.harness.subprocess.Popen", limited)
 
 
 def processor_s(server: Server) -> float:
@@ -57,7 +43,7 @@ def test_4_1_more_connections_than_files_hold_up_nothing(tmp_path: Path, monkeyp
     Who is connected is served, his jobs call their remotes, the journal takes its next segments, nothing spins; when
     the callers are gone, others are served, without a restart.
     """
-    limit_files(monkeypatch, FILES)
+    limit_servers(monkeypatch, resource.RLIMIT_NOFILE, FILES)
     with Partner() as partner, ExitStack() as connections:
         (tmp_path / "jobs.cycle.yaml").write_text(WORK % partner.url)
         (tmp_path / "cyclewright.toml").write_text('segment_bytes = 33554432\nidle_timeout = "60 seconds"\n')

@@ -79,9 +79,9 @@ class Ways:
 
 
 @asynccontextmanager
-async def ways(folder: Path, **more: object) -> AsyncGenerator[Ways]:
+async def ways(folder: Path, *cycles: str, **more: object) -> AsyncGenerator[Ways]:
     """An engine, and the two doors to it."""
-    async with running(folder, CYCLES, QUOTES) as rig, trio.open_nursery() as nursery:
+    async with running(folder, *(cycles or (CYCLES, QUOTES))) as rig, trio.open_nursery() as nursery:
         ports, stop = [], trio.Event()
         for lane in (True, False):
             settings = Settings(bind="127.0.0.1:0", lane=lane, **{**LIMITS, **more})  # type: ignore[arg-type]  # Settings of a test.
