@@ -23,7 +23,7 @@ from bench.table import row
 SECONDS = 5.0
 TIMES = 3  # What is asked, in units of what can be done.
 CONNECTIONS = 64
-CALLERS = 6_000  # Connections under the load: more than requests may wait, so that some are refused.
+CALLERS = 10_000  # Connections under the load: more than are taken in a second, so that some are refused.
 TICK_S = 0.01  # Requests that are due within it leave together.
 ANSWER_S = 20.0  # For the last answers; one that does not come hangs.
 REQUEST = (

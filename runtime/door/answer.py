@@ -27,29 +27,32 @@ class Answer(Struct, frozen=True):
 
 
 class Awaited(Protocol):
-    """An answer that is still to come, as the way sees it that will carry it.
-
-    Attributes:
-        within: how many seconds its caller waits for what a pass responds.
-        exact: whether that is to be kept to the instant, as for every caller who wants such an answer.
-    """
+    """An answer that is still to come."""
 
     @property
-    def within(self) -> float: ...
+    def within(self) -> float:
+        """How many seconds the caller waits from when his request is durable; without end where others see to that."""
+        ...
 
     @property
-    def exact(self) -> bool: ...
+    def is_answered(self) -> bool:
+        """Whether `answer` has one."""
+        ...
 
-    def tell(self, told: Callable[[], None]) -> None:
-        """Have something called whenever there may be an answer."""
+    async def decided(self) -> None:
+        """Return once the request is durable, which takes no longer than a sync; at once where nobody can know."""
         ...
 
     def answer(self) -> Answer | None:
-        """The answer, to be told once; None while it is not durable."""
+        """The answer, to be told once; None while it is not there."""
         ...
 
-    def late(self) -> Answer | None:
-        """What is told when `within` is over; None while not even the request is durable."""
+    def when_answered(self, tell: Callable[[], None]) -> None:
+        """Have something called when the answer is there, which it is not yet."""
+        ...
+
+    def late(self) -> Answer:
+        """What is told when `within` is over."""
         ...
 
     def gone(self) -> None:

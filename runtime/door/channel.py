@@ -1,12 +1,14 @@
 """What the processes of one server say to each other over Unix sockets: messages on one, connections on another.
 
-1. What is said in one round of the loop leaves in one write: a write for each message would cost as much as the rest.
+1. Many messages leave in one write, since a write for each would cost as much as the rest; but not all of a round of
+   the loop, during which the other process would have nothing to do.
 2. On the other end is a process that the server has started itself, so what comes is believed.
 """
 
 import socket
 from array import array
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from struct import Struct as Layout
 
 import msgspec
@@ -17,6 +19,7 @@ from protocol.state import Reply
 from runtime.door.http1 import Head
 
 RECEIVE_BYTES = 1 << 20
+SAID_AT_ONCE = 16  # Messages; the other process begins with them while this one goes on.
 PENDING_MAX = 1 << 20  # Bytes read from a connection before it is given away: what is read ahead, so far less.
 DESCRIPTOR = array("i")
 _LENGTH = Layout(">I")
@@ -66,31 +69,48 @@ class Channel:
     """Messages both ways. What waits to be written is bounded by the connections, each of which has one request."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+        connection.settimeout(0)
+        self._socket = connection
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(list[Message])
-        self._out: list[bytes] = []
+        self._said: list[bytes] = []
+        self._unsent = b""
         self._wake = trio.Event()
 
     def say(self, message: Message) -> None:
         """Have a message sent; raises `UnicodeEncodeError` at text that is none."""
-        self._out.append(self._encoder.encode(message))
-        self._wake.set()
+        self._said.append(self._encoder.encode(message))
+        if len(self._said) >= SAID_AT_ONCE:
+            self._send()
+        else:
+            self._wake.set()
+
+    def _send(self) -> None:
+        """Write what is said, as far as the socket takes it."""
+        if self._said:
+            said = b"".join(self._said)
+            head = _LENGTH.pack(_LIST.size + len(said)) + _LIST.pack(_LIST_KIND, len(self._said))
+            self._unsent += head + said
+            self._said = []
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent = b""  # The other end is gone, which `read` sees.
+        if self._unsent:
+            self._wake.set()
 
     async def write(self) -> None:
-        """Send what is said, until cancelled or the other end is gone."""
-        try:
+        """Send what is said in each round of the loop, until cancelled or the other end is gone."""
+        with suppress(OSError, trio.ClosedResourceError):
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
-                await self._stream.send_all(self._taken())
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-
-    def _taken(self) -> bytes:
-        out, self._out = self._out, []
-        said = b"".join(out)
-        return _LENGTH.pack(_LIST.size + len(said)) + _LIST.pack(_LIST_KIND, len(out)) + said
+                if self._unsent:
+                    await trio.lowlevel.wait_writable(self._socket)
+                if self._said or self._unsent:
+                    self._send()
 
     async def read(self) -> AsyncIterator[list[Message]]:
         """What the other end says, until it is gone."""
@@ -105,15 +125,17 @@ class Channel:
                 del pending[:end]
                 yield messages
 
-    async def _receive(self) -> bytes | bytearray:
+    async def _receive(self) -> bytes:
         try:
-            return await self._stream.receive_some(RECEIVE_BYTES)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await trio.lowlevel.wait_readable(self._socket)
+            return self._socket.recv(RECEIVE_BYTES)
+        except (OSError, trio.ClosedResourceError):
             return b""
 
     def close(self) -> None:
         """Close this end, which the other one notices."""
-        self._stream.socket.close()
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
 
 
 class Passage:

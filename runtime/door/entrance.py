@@ -13,11 +13,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
 def entrance(settings: Settings, door: Door) -> Listener | Workers:
     """What the settings ask for; raises `ConfigError` when they name no certificate."""
-    if room(settings) < settings.connections_max:
+    asked = settings.connections_max
+    if (
+        room(settings) < asked != Settings().connections_max
+    ):  # What nobody has asked for, `doctor` tells who wants to know.
         log.info(
             "fewer connections than connections_max: raise the limit of open files",
             connections=room(settings),
-            connections_max=settings.connections_max,
+            connections_max=asked,
             open_files=file_limit(),
         )
     http = OwnHttp(settings, door)

@@ -4,13 +4,11 @@
 2. One request of a connection is in progress at a time; what a sender pipelines behind it waits unread or in order.
 3. Each wait for the caller has a bound: for a whole head, for a whole body, for taking the answer.
 4. A caller who hangs up while he waits ends only his own wait.
-5. An answer leaves from the task that made it durable; that of its connection reads on, and is not woken for it.
 """
 
 import math
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from email.utils import formatdate
 from typing import Literal
 
@@ -66,8 +64,6 @@ class Lane:
                 if now - connection.since > bounds.get(connection.phase, math.inf):
                     connection.overdue = True
                     connection.wire.interrupt()
-                elif connection.due is not None:
-                    connection.due.look(now - connection.since)
 
     async def serve(self, wire: Wire) -> None:
         """One connection, until it is closed or handed on."""
@@ -104,13 +100,12 @@ class _Connection:
         self.phase: Phase = "head"
         self.since = trio.current_time()
         self.overdue = False
-        self.due: _Due | None = None
 
     async def requests(self) -> bool:
         """Answer request after request; True when the next one is foreign, False when the connection ends."""
         try:
             while True:
-                self.enter("head")
+                self._enter("head")
                 head = await self._head()
                 if head is None:
                     return False
@@ -142,21 +137,26 @@ class _Connection:
             await self.say(found.reply, keep=head.keep, head=head)
             return head.keep
         body = await self._body(head)
-        self.enter("work")
+        self._enter("work")
         if lane.desk.is_full():
             await lane.desk.place()
-        given = lane.desk.at_once(found, head, body) or await lane.desk.take(found, head, body)
-        if not isinstance(given, Answer):
-            return await self._carry(given, head)
+        answer = lane.desk.at_once(found, head, body) or await lane.desk.take(found, head, body)
+        if not isinstance(answer, Answer):
+            answer = await self._answered(answer)
         keep = head.keep and not lane.stopping
-        await self.say(given.reply, keep=keep, head=head)
+        fate: Fate = "gone"
+        try:
+            await self.say(answer.reply, keep=keep, head=head)
+            fate = "sent"
+        finally:
+            answer.settle(fate)
         return keep
 
     async def _body(self, head: Head) -> bytes:
         body = self.reader.body(head)
         if body is not None:
             return body
-        self.enter("body")
+        self._enter("body")
         if head.headers.get("expect", "").lower() == "100-continue":
             await self.wire.send(CONTINUE)
         while (body := self.reader.body(head)) is None:
@@ -168,129 +168,45 @@ class _Connection:
             self.reader.pending += data
         return body
 
-    async def _carry(self, waiting: Awaited, head: Head) -> bool:
-        """See an answer on its way, reading on meanwhile; whether the connection goes on."""
-        self.due = due = _Due(self, waiting, head)
-        waiting.tell(due.tell)
+    async def _answered(self, waiting: Awaited) -> Answer:
+        """Wait for an answer within the caller's bound."""
         try:
-            with trio.move_on_after(waiting.within) if waiting.exact else nullcontext():
-                await self._read_on(due)
-            if due.answer is None:
-                due.over = True
-                due.tell()
-                await self._read_on(due)
+            await waiting.decided()
+            answer = waiting.answer()
+            if answer is None:
+                with trio.move_on_after(waiting.within):
+                    await self._watch(waiting)
+                answer = waiting.answer() or waiting.late()
         except BaseException:  # Cancelled, or the caller has hung up.
-            if due.answer is None:
-                waiting.gone()
+            waiting.gone()
             raise
-        finally:
-            self.due = None
-        return await due.left()
+        return answer
 
-    async def _read_on(self, due: "_Due") -> None:
-        """Read ahead until the answer has left, and for as long as nothing else is to be done."""
+    async def _watch(self, waiting: Awaited) -> None:
+        """Read ahead until the answer is there, which interrupts that: a task less than to wait for each by itself."""
         pending = self.reader.pending
-        while due.answer is None:
+        waiting.when_answered(self.wire.interrupt)
+        while not waiting.is_answered:
             if len(pending) >= READ_AHEAD_MAX:
-                await due.wait()
+                answered = trio.Event()
+                waiting.when_answered(answered.set)
+                await answered.wait()
                 return
             data = await self.wire.receive()
-            if not data:
-                if due.answer is None:
-                    raise Gone
-                due.ended()
+            if not data and not waiting.is_answered:
+                raise Gone
             pending += data
 
     async def say(self, reply: Reply, *, keep: bool, head: Head | None = None) -> None:
         """Send one answer."""
-        await self.wire.send(self.encode(reply, keep=keep, head=head))
-
-    def encode(self, reply: Reply, *, keep: bool, head: Head | None) -> bytes:
-        """One answer as it leaves."""
         bodiless = head is not None and head.method == "HEAD"
-        return encode_answer(reply, self.lane.date(), keep=keep, bodiless=bodiless)
+        await self.wire.send(encode_answer(reply, self.lane.date(), keep=keep, bodiless=bodiless))
 
     async def refuse(self, reply: Reply, head: Head | None = None) -> None:
         """Send the last answer of a connection, whose sender may still be sending."""
-        self.enter("work")
+        self._enter("work")
         await self.say(reply, keep=False, head=head)
         await self.wire.linger()
 
-    def enter(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase) -> None:
         self.phase, self.since, self.overdue = phase, trio.current_time(), False
-
-
-class _Due:
-    """An answer on its way to its caller.
-
-    Attributes:
-        answer: what is told, once it has left.
-        over: the caller waits no longer for what a pass responds.
-    """
-
-    def __init__(self, connection: _Connection, waiting: Awaited, head: Head) -> None:
-        self.answer: Answer | None = None
-        self.over = False
-        self._connection = connection
-        self._waiting = waiting
-        self._head = head
-        self._keep = head.keep
-        self._rest = b""  # What the connection did not take at once.
-        self._fault: Exception | None = None
-        self._more = False  # Whether there is more to do than to read on.
-        self._wake: trio.Event | None = None
-
-    def tell(self) -> None:
-        """There may be an answer. Called by the engine, which no fault of a connection may reach."""
-        if self.answer is None and self._connection.due is self:
-            answer = self._waiting.answer() or (self._waiting.late() if self.over else None)
-            if answer is not None:
-                self.leave(answer)
-
-    def look(self, waited: float) -> None:
-        """Bound a wait that is not bounded to the instant."""
-        if waited > self._waiting.within:
-            self.over = True
-            self.tell()
-
-    def leave(self, answer: Answer) -> None:
-        """Hand the answer to the connection, as far as it takes it at once."""
-        connection, self.answer = self._connection, answer
-        self._keep = self._head.keep and not connection.lane.stopping
-        try:
-            self._rest = connection.wire.send_now(connection.encode(answer.reply, keep=self._keep, head=self._head))
-            if not self._rest:
-                answer.settle("sent")
-        except Exception as fault:  # noqa: BLE001 - Raised again by `left`, in the task of this connection alone.
-            self._fault = fault
-            answer.settle("gone")
-        self._more = bool(self._rest or self._fault or connection.reader.pending)
-        if self._more or not self._keep:
-            connection.wire.interrupt()
-        else:
-            connection.enter("head")
-        if self._wake is not None:
-            self._wake.set()
-
-    async def wait(self) -> None:
-        """Wait until the answer has left."""
-        self._wake = trio.Event()
-        await self._wake.wait()
-
-    def ended(self) -> None:
-        """Nothing is to be read any more, or the wait was only interrupted for what there is to do."""
-        self._keep = self._keep and self._more
-
-    async def left(self) -> bool:
-        """Finish what could not leave at once; whether the connection goes on."""
-        if self._fault is not None:
-            raise self._fault
-        if self._rest:
-            assert self.answer is not None, "what is left is left of an answer"
-            fate: Fate = "gone"
-            try:
-                await self._connection.wire.send(self._rest)
-                fate = "sent"
-            finally:
-                self.answer.settle(fate)
-        return self._keep

@@ -11,13 +11,13 @@ from hypercorn.utils import wrap_app
 from protocol.admission import Incoming
 from protocol.state import Reply
 from runtime.config import Settings
-from runtime.door.answer import Answer, Awaited
+from runtime.door.answer import Answer
 from runtime.door.app import SentNotes, make_app
 from runtime.door.binding import HttpConfig
 from runtime.door.door import Door, Route, engine_of
 from runtime.door.http1 import Head, parameters
 from runtime.door.refusals import too_large, too_slow
-from runtime.door.webhook import find, receive, receive_now
+from runtime.door.webhook import Waiting, find, receive, receive_now
 
 
 class OwnDesk:
@@ -35,10 +35,10 @@ class OwnDesk:
     async def place(self) -> None:
         await engine_of(self._door).line.wait()
 
-    def at_once(self, found: Route, head: Head, body: bytes) -> Answer | Awaited | None:
+    def at_once(self, found: Route, head: Head, body: bytes) -> Answer | Waiting | None:
         return receive_now(self._door, found, self._incoming(head, body))
 
-    async def take(self, found: Route, head: Head, body: bytes) -> Answer | Awaited:
+    async def take(self, found: Route, head: Head, body: bytes) -> Answer | Waiting:
         return await receive(self._door, found, self._incoming(head, body))
 
     def _incoming(self, head: Head, body: bytes) -> Incoming:

@@ -25,22 +25,34 @@ from runtime.ticket import Overloaded, Ticket
 
 
 class Waiting(Struct, frozen=True):
-    """The request is with its cycle: its caller is told the durable verdict, or what the pass will respond."""
+    """The request is with its cycle: its caller is told the durable verdict, or what the pass will respond.
+
+    Attributes:
+        within: how many seconds the caller waits for what the pass responds, from when his request is durable.
+    """
 
     engine: Engine
     hit: Hit
     ticket: Ticket
     within: float
 
-    @property
-    def exact(self) -> bool:
-        """Whether a built answer is wanted; else there is one only if a request of the same name wanted it before."""
-        return self.hit.wants_reply
+    def when_told(self, tell: Callable[[], None]) -> None:
+        """Have something called when the request is durable, and when a built answer that is still to come then is."""
+        self.ticket.then = lambda _: tell()
+        self.ticket.tell = tell
 
-    def tell(self, told: Callable[[], None]) -> None:
-        """Have something called when the verdict is durable, and when a built answer is."""
-        self.ticket.then = lambda _: told()
-        self.ticket.tell = told
+    async def decided(self) -> None:
+        """Wait until the request is durable."""
+        await self.ticket.decided()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the built answer is there."""
+        return self.ticket.reply is not None
+
+    def when_answered(self, tell: Callable[[], None]) -> None:
+        """Have something called when the built answer is there."""
+        self.ticket.tell = tell
 
     def answer(self) -> Answer | None:
         """The answer, to be told once; None while it is not durable."""
@@ -54,11 +66,10 @@ class Waiting(Struct, frozen=True):
             return None
         return self._counted(_marked(self.ticket.reply, repeated), self._repeated if repeated else self._settle)
 
-    def late(self) -> Answer | None:
+    def late(self) -> Answer:
         """What is told when the time is over: the run goes on, and can be followed."""
         outcome = self.ticket.outcome
-        if outcome is None:
-            return None
+        assert outcome is not None, "the time begins when the request is durable"
         self.engine.leave(self.hit.cycle, self.ticket, "deadline")
         url = self.engine.status_url(outcome.waits)
         plan = self.engine.state.program(self.engine.state.cycle(self.hit.cycle).definition_hash).webhook(self.hit.step)
@@ -77,18 +88,16 @@ class Waiting(Struct, frozen=True):
 
     async def answered(self) -> Answer:
         """Wait within the caller's and the step's bounds; who is cancelled meanwhile is a caller who is gone."""
-        ticket = self.ticket
         try:
-            with trio.move_on_after(self.within):
-                if (await ticket.decided()).waits:
-                    await ticket.answered()
-            await ticket.decided()  # What is accepted is never answered before it is durable, however late that is.
+            await self.decided()
+            answer = self.answer()
+            if answer is None:
+                with trio.move_on_after(self.within):
+                    await self.ticket.answered()
         except trio.Cancelled:
             self.gone()
             raise
-        answer = self.answer() or self.late()  # Also what came in the same instant, or with a bound of zero.
-        assert answer is not None, "what is durable is answered"
-        return answer
+        return answer or self.answer() or self.late()
 
     def _counted(self, reply: Reply, fate: Callable[[Fate], None] | None = None) -> Answer:
         self.engine.counters.hits[self.hit.cycle, str(reply.status)] += 1

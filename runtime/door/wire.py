@@ -29,10 +29,6 @@ class Wire(Protocol):
         """Let a `receive` that waits return b""; one whose bytes are there already gets them."""
         ...
 
-    def send_now(self, data: bytes) -> bytes:
-        """Hand bytes to the connection as far as it takes them at once; returns the rest. Raises `Gone`."""
-        ...
-
     async def send(self, data: bytes) -> None:
         """Hand bytes to the connection; raises `Gone` when they can not be."""
         ...
@@ -79,18 +75,15 @@ class SocketWire:
     def interrupt(self) -> None:
         trio.lowlevel.notify_closing(self._socket)
 
-    def send_now(self, data: bytes) -> bytes:
+    async def send(self, data: bytes) -> None:
         try:
-            return data[self._socket.send(data) :]
+            sent = self._socket.send(data)
         except BlockingIOError:
-            return data
+            sent = 0
         except OSError:
             raise Gone from None
-
-    async def send(self, data: bytes) -> None:
-        rest = self.send_now(data)
-        if rest:
-            await self._send_slowly(memoryview(rest))
+        if sent < len(data):
+            await self._send_slowly(memoryview(data)[sent:])
 
     async def _send_slowly(self, rest: memoryview) -> None:
         """Send as the caller takes it; given up when he takes nothing for a while."""
@@ -135,9 +128,6 @@ class StreamWire:
 
     def interrupt(self) -> None:
         trio.lowlevel.notify_closing(self._stream.transport_stream.socket)
-
-    def send_now(self, data: bytes) -> bytes:
-        return data  # To encrypt it may take a wait: for the other end's part of a new key.
 
     async def send(self, data: bytes) -> None:
         with trio.move_on_after(self._answer_timeout_s) as taking:

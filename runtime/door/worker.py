@@ -86,7 +86,6 @@ class Remote:
     """A request whose answer comes from the other process, which also bounds the wait for it."""
 
     within = math.inf
-    exact = False
 
     def __init__(self, name: int, channel: Channel, awaited: "dict[int, Remote]") -> None:
         self._name = name
@@ -95,21 +94,30 @@ class Remote:
         self._answer: Answer | None = None
         self._tell: Callable[[], None] = lambda: None
 
+    async def decided(self) -> None:
+        """Nobody knows here."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer has come."""
+        return self._answer is not None
+
     def arrived(self, message: Told) -> None:
-        """The answer is there."""
+        """The answer has come."""
         self._answer = Answer(message.reply, self._settle if message.noted else None)
         self._tell()
 
-    def tell(self, told: Callable[[], None]) -> None:
-        """Have something called when the answer is there."""
-        self._tell = told
+    def when_answered(self, tell: Callable[[], None]) -> None:
+        """Have something called when it comes."""
+        self._tell = tell
 
     def answer(self) -> Answer | None:
-        """The answer, once it is there."""
+        """The answer, once it has come."""
         return self._answer
 
-    def late(self) -> None:
+    def late(self) -> Answer:
         """The other process answers who has waited for long enough."""
+        raise AssertionError("a wait without end is never over")
 
     def gone(self) -> None:
         """Tell that the caller has hung up."""

@@ -19,7 +19,7 @@ import trio
 
 from protocol.answers import problem
 from runtime.config import Settings
-from runtime.door.answer import Answer, Awaited, Fate
+from runtime.door.answer import Answer, Fate
 from runtime.door.binding import HttpConfig
 from runtime.door.bounds import Bounds
 from runtime.door.channel import Asked, Channel, Left, Message, Passage, Refused, Sent, Told
@@ -27,6 +27,7 @@ from runtime.door.desk import Http
 from runtime.door.door import Door, Route
 from runtime.door.listener import STOP_S, Gate, url_of
 from runtime.door.own import OwnDesk
+from runtime.door.webhook import Waiting
 from runtime.door.wire import Begun
 
 RESTART_S = 1.0  # Before a process that died is started again, so that one that can not run does not keep us busy.
@@ -134,7 +135,7 @@ class Session:
         self._desk = OwnDesk(door)
         self._channel = channel
         self._nursery = nursery
-        self._awaited: dict[int, Awaited] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._noted: dict[int, Answer] = {}
         self._bounds = Bounds(self._late)
 
@@ -147,7 +148,7 @@ class Session:
                 for message in messages:
                     self._hear(message)
         finally:
-            for name in [*self._awaited, *self._noted]:
+            for name in [*self._waiting, *self._noted]:
                 self._left(name)
 
     def _hear(self, message: Message) -> None:
@@ -176,29 +177,32 @@ class Session:
             await self._desk.place()
         self._given(asked.name, await self._desk.take(found, asked.head, asked.body))
 
-    def _given(self, name: int, given: Answer | Awaited) -> None:
+    def _given(self, name: int, given: Answer | Waiting) -> None:
         if isinstance(given, Answer):
             self._tell(name, given)
-            return
-        self._awaited[name] = given
-        given.tell(partial(self._look, name))
-        self._bounds.begin(name, given.within)
+        else:
+            self._waiting[name] = given
+            given.when_told(partial(self._look, name))
 
     def _look(self, name: int) -> None:
-        """There may be an answer."""
-        given = self._awaited.get(name)
-        if given is not None and (answer := given.answer()) is not None:
-            self._done(name, given, answer)
+        """A request is durable, or what its pass responds."""
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            return
+        answer = waiting.answer()
+        if answer is None:
+            self._bounds.begin(name, waiting.within)
+        else:
+            self._done(name, waiting, answer)
 
     def _late(self, name: int) -> None:
-        """Its caller has waited for long enough; what is not even durable is told when it is."""
-        given = self._awaited.get(name)
-        if given is not None and (answer := given.late()) is not None:
-            self._done(name, given, answer)
+        """Its caller has waited for long enough."""
+        waiting = self._waiting[name]
+        self._done(name, waiting, waiting.late())
 
-    def _done(self, name: int, given: Awaited, answer: Answer) -> None:
-        del self._awaited[name]
-        self._bounds.end(name, given.within)
+    def _done(self, name: int, waiting: Waiting, answer: Answer) -> None:
+        del self._waiting[name]
+        self._bounds.end(name, waiting.within)
         self._tell(name, answer)
 
     def _tell(self, name: int, answer: Answer) -> None:
@@ -212,10 +216,10 @@ class Session:
     def _left(self, name: int) -> None:
         """A caller is gone, whether or not his answer was on its way to him."""
         self._settle(name, "gone")
-        given = self._awaited.pop(name, None)
-        if given is not None:
-            self._bounds.end(name, given.within)
-            given.gone()
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None:
+            self._bounds.end(name, waiting.within)
+            waiting.gone()
 
     def _settle(self, name: int, fate: Fate) -> None:
         answer = self._noted.pop(name, None)
