@@ -133,7 +133,8 @@ class Channel:
             return b""
 
     def close(self) -> None:
-        """Close this end, which the other one notices."""
+        """Close this end, which the other one notices; what is said leaves first, as far as it can at once."""
+        self._send()
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 
@@ -152,11 +153,13 @@ class Passage:
 
     async def take(self) -> tuple[socket.socket, bytes] | None:
         """The next one; None when the other end is gone."""
-        data, rights, _, _ = await self._socket.recvmsg(PENDING_MAX, socket.CMSG_LEN(DESCRIPTOR.itemsize))
-        if not data:
-            return None
-        (descriptor,) = array("i", rights[0][2])
-        return socket.socket(fileno=descriptor), data[1:]
+        while True:  # The system closes one that this process has no room for.
+            data, rights, _, _ = await self._socket.recvmsg(PENDING_MAX, socket.CMSG_LEN(DESCRIPTOR.itemsize))
+            if not data:
+                return None
+            if rights:
+                (descriptor,) = array("i", rights[0][2])
+                return socket.socket(fileno=descriptor), data[1:]
 
     def close(self) -> None:
         """Close this end."""

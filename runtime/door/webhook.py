@@ -29,12 +29,14 @@ class Waiting(Struct, frozen=True):
 
     Attributes:
         within: how many seconds the caller waits for what the pass responds, from when his request is durable.
+        on_late: what he is told then, by the version of the cycle that took his request: a deploy may drop the step.
     """
 
     engine: Engine
     hit: Hit
     ticket: Ticket
     within: float
+    on_late: str
 
     def when_told(self, tell: Callable[[], None]) -> None:
         """Have something called when the request is durable, and when a built answer that is still to come then is."""
@@ -72,8 +74,7 @@ class Waiting(Struct, frozen=True):
         assert outcome is not None, "the time begins when the request is durable"
         self.engine.leave(self.hit.cycle, self.ticket, "deadline")
         url = self.engine.status_url(outcome.waits)
-        plan = self.engine.state.program(self.engine.state.cycle(self.hit.cycle).definition_hash).webhook(self.hit.step)
-        if plan.step.on_late == "accept":
+        if self.on_late == "accept":
             body = {"status": "accepted", "hit": outcome.waits, "status_url": url}
             late = Reply(202, {"content-type": "application/json", "location": url}, json.encode(body))
         else:
@@ -176,7 +177,8 @@ def _put(door: Door, route: Route, request: Incoming, hit: Hit | Reply) -> Answe
     if isinstance(hit, Reply):
         return _counted(door, route, Answer(hit))
     plan = _program(door, route).webhook(route.step)
-    return _counted(door, route, deliver(engine_of(door), hit, answer_within(plan, request.headers) / 1e9))
+    within = answer_within(plan, request.headers) / 1e9
+    return _counted(door, route, deliver(engine_of(door), hit, within, plan.step.on_late))
 
 
 def _counted(door: Door, route: Route, given: Answer | Waiting) -> Answer | Waiting:
@@ -185,10 +187,10 @@ def _counted(door: Door, route: Route, given: Answer | Waiting) -> Answer | Wait
     return given
 
 
-def deliver(engine: Engine, hit: Hit, within: float) -> Answer | Waiting:
-    """Put a hit to its cycle, for a caller who waits so many seconds for what its pass responds."""
+def deliver(engine: Engine, hit: Hit, within: float, on_late: str) -> Answer | Waiting:
+    """Put a hit to its cycle, for a caller who waits so many seconds for what its pass responds, and what then."""
     try:
-        return Waiting(engine, hit, engine.accept(hit), within)
+        return Waiting(engine, hit, engine.accept(hit), within, on_late)
     except Overloaded as full:
         return _overloaded(full)
     except QuotaReached as used:

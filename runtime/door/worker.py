@@ -4,7 +4,6 @@
 2. What is no plain request at a webhook URL goes to the process of the engine with its connection.
 """
 
-import gc
 import math
 import signal
 import socket
@@ -16,6 +15,7 @@ import msgspec
 import trio
 
 from protocol.state import Reply
+from runtime import garbage
 from runtime.config import Settings
 from runtime.door.answer import Answer, Fate
 from runtime.door.channel import Asked, Channel, Left, Passage, Refused, Sent, Told
@@ -25,7 +25,6 @@ from runtime.door.refusals import too_large, too_slow
 from runtime.door.wire import Begun
 from runtime.logs import configure_logs
 
-COLLECT_AT = (50_000, 20, 50)  # As the server: a connection leaves no cycles behind.
 RELAY_BYTES = 64 << 10
 
 
@@ -176,8 +175,7 @@ async def work(settings: Settings, messages: int, connections: int, listening: l
         nursery.start_soon(channel.write)
         async with trio.open_nursery() as listeners:
             await listeners.start(partial(listener.run, stop, [socket.socket(fileno=one) for one in listening]))
-            gc.freeze()
-            gc.set_threshold(*COLLECT_AT)
+            garbage.settle()
             await desk.listen()
             stop.set()
         nursery.cancel_scope.cancel()

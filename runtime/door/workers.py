@@ -25,6 +25,7 @@ from runtime.door.bounds import Bounds
 from runtime.door.channel import Asked, Channel, Left, Message, Passage, Refused, Sent, Told
 from runtime.door.desk import Http
 from runtime.door.door import Door, Route
+from runtime.door.http1 import Head
 from runtime.door.listener import STOP_S, Gate, url_of
 from runtime.door.own import OwnDesk
 from runtime.door.webhook import Waiting
@@ -75,20 +76,24 @@ class Workers:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         taken, given = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel, passage = Channel(ours), Passage(taken)
-        with theirs, given:
-            process = await self._start([theirs, given, *sockets])
+        process = None
         try:
+            with theirs, given:
+                process = await self._start([theirs, given, *sockets])
             await self._configure(process)
             async with trio.open_nursery() as nursery:
                 session = Session(self._door, channel, nursery)
                 nursery.start_soon(self._accept, passage, connections)
                 await session.run()
                 nursery.cancel_scope.cancel()
+        except OSError as fault:
+            log.error("a process of the door can not be started", reason=str(fault))  # noqa: TRY400 - The machine's fault.
         finally:
             channel.close()
             passage.close()
-            await _end(process)
-        return process.returncode
+            if process is not None:
+                await _end(process)
+        return None if process is None else process.returncode
 
     async def _start(self, sockets: Sequence[socket.socket]) -> trio.Process:
         descriptors = [one.fileno() for one in sockets]
@@ -127,6 +132,11 @@ async def _end(process: trio.Process) -> None:
         await process.wait()
 
 
+def _failed(fault: Exception) -> Answer:
+    log.error("request failed", fault=type(fault).__name__, exc_info=fault)
+    return Answer(problem(500, "Internal error", "the server failed; its log says how"))
+
+
 class Session:
     """Answers the requests of one process."""
 
@@ -135,6 +145,7 @@ class Session:
         self._desk = OwnDesk(door)
         self._channel = channel
         self._nursery = nursery
+        self._asking: set[int] = set()  # Those that wait for a place, or for a script of the project.
         self._waiting: dict[int, Waiting] = {}
         self._noted: dict[int, Answer] = {}
         self._bounds = Bounds(self._late)
@@ -148,7 +159,7 @@ class Session:
                 for message in messages:
                     self._hear(message)
         finally:
-            for name in [*self._waiting, *self._noted]:
+            for name in [*self._asking, *self._waiting, *self._noted]:
                 self._left(name)
 
     def _hear(self, message: Message) -> None:
@@ -157,11 +168,8 @@ class Session:
                 found = self._desk.find(head.identifier)
                 if isinstance(found, Answer):
                     self._tell(name, found)
-                elif self._desk.is_full():
-                    self._nursery.start_soon(self._ask, found, message)
-                elif (given := self._desk.at_once(found, head, body)) is not None:
-                    self._given(name, given)
-                else:
+                elif self._desk.is_full() or not self._asked_now(name, found, head, body):
+                    self._asking.add(name)
                     self._nursery.start_soon(self._ask, found, message)
             case Left(name):
                 self._left(name)
@@ -172,10 +180,28 @@ class Session:
             case Told():
                 raise AssertionError("answers go the other way")
 
+    def _asked_now(self, name: int, found: Route, head: Head, body: bytes) -> bool:
+        """Whether that needed no wait."""
+        try:
+            given = self._desk.at_once(found, head, body)
+        except Exception as fault:  # noqa: BLE001 - As in a connection of our own: it ends that request alone.
+            given = _failed(fault)
+        if given is not None:
+            self._given(name, given)
+        return given is not None
+
     async def _ask(self, found: Route, asked: Asked) -> None:
-        if self._desk.is_full():
-            await self._desk.place()
-        self._given(asked.name, await self._desk.take(found, asked.head, asked.body))
+        try:
+            if self._desk.is_full():
+                await self._desk.place()
+            given = await self._desk.take(found, asked.head, asked.body)
+        except Exception as fault:  # noqa: BLE001 - As above.
+            given = _failed(fault)
+        if asked.name in self._asking:
+            self._asking.discard(asked.name)
+            self._given(asked.name, given)
+        elif isinstance(given, Waiting):
+            given.gone()  # Its caller has hung up meanwhile.
 
     def _given(self, name: int, given: Answer | Waiting) -> None:
         if isinstance(given, Answer):
@@ -214,7 +240,8 @@ class Session:
             self._channel.say(Told(name, UNSAID, answer.fate is not None))
 
     def _left(self, name: int) -> None:
-        """A caller is gone, whether or not his answer was on its way to him."""
+        """A caller is gone, wherever his request or its answer is."""
+        self._asking.discard(name)
         self._settle(name, "gone")
         waiting = self._waiting.pop(name, None)
         if waiting is not None:

@@ -9,8 +9,10 @@ import trio.testing
 
 from protocol.cycle import decide
 from protocol.inputs import Hit
+from protocol.loading import Source, load_project
 from protocol.state import HitRow
 from runtime.config import Settings
+from runtime.deploying import deploy
 from runtime.door.answer import Answer
 from runtime.door.app import SentNotes, make_app
 from runtime.door.door import Door
@@ -52,7 +54,7 @@ async def test_5_4_who_hangs_up_before_the_verdict_is_gone(tmp_path: Path, monke
     async with running(tmp_path, QUOTES) as rig:
         disk = SlowDisk(monkeypatch)
         async with trio.open_nursery() as connection:
-            waiting = deliver(rig.engine, ask(1), 10.0)
+            waiting = deliver(rig.engine, ask(1), 10.0, "accept")
             assert isinstance(waiting, Waiting)
             connection.start_soon(waiting.answered)
             await trio.testing.wait_all_tasks_blocked()
@@ -113,11 +115,11 @@ async def test_4_1_a_full_mailbox_answers_503_with_retry_after(tmp_path: Path) -
     """4.1: given a mailbox that holds one request, when two come at once, then the second is told 503 and when."""
     async with running(tmp_path, QUOTES, mailbox_items_max=1) as rig:
         rig.engine.accept(ask(1))
-        refused = deliver(rig.engine, ask(2), 10.0)
+        refused = deliver(rig.engine, ask(2), 10.0, "accept")
         assert isinstance(refused, Answer)
         assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "1")
         await trio.testing.wait_all_tasks_blocked()
-        waiting = deliver(rig.engine, ask(3), 10.0)
+        waiting = deliver(rig.engine, ask(3), 10.0, "accept")
         assert isinstance(waiting, Waiting)
         assert (await waiting.answered()).reply.status == 200
 
@@ -138,7 +140,7 @@ async def test_4_1_retry_after_comes_from_the_measured_rate(
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(20):
             rig.engine.accept(ask(1))
-        refused = deliver(rig.engine, ask(2), 10.0)
+        refused = deliver(rig.engine, ask(2), 10.0, "accept")
         assert isinstance(refused, Answer)
         assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "2")
 
@@ -154,6 +156,19 @@ async def test_4_1_a_burst_after_a_quiet_hour_is_told_a_true_retry_after(
             await rig.engine.accept(ask(amount)).decided()
         for amount in range(500):
             rig.engine.accept(ask(amount))
-        refused = deliver(rig.engine, ask(501), 10.0)
+        refused = deliver(rig.engine, ask(501), 10.0, "accept")
         assert isinstance(refused, Answer)
         assert (refused.reply.status, refused.reply.headers["retry-after"]) == (503, "1")
+
+
+async def test_5_1_who_is_late_is_told_so_though_a_deploy_has_dropped_his_step(tmp_path: Path) -> None:
+    """5.1: given a caller who waits, when a deploy drops the webhook he came by, then he is told 504 in time."""
+    asked = QUOTES.replace("  answer:", '  work: {delay: "1 hour"}\n  answer:')
+    async with running(tmp_path, asked) as rig:
+        waiting = deliver(rig.engine, ask(1), 0.01, "problem")
+        assert isinstance(waiting, Waiting)
+        await waiting.decided()
+        newer, faults = load_project([Source("quotes.cycle.yaml", asked.replace("asked", "other"))])
+        assert not faults
+        await deploy(rig.engine, newer)
+        assert (await waiting.answered()).reply.status == 504

@@ -18,6 +18,7 @@ from protocol.state import HitRow
 from runtime.config import TOKEN_VARIABLE, Settings
 from runtime.door.door import Door
 from runtime.door.entrance import entrance
+from runtime.scripts import Scripts
 from runtime.store.rows import TABLES
 from tests.runtime.door.test_lane import BAD, CYCLES, GOOD, HOSTILE, LIMITS, QUOTES, SLOW, quote, talk, thing
 from tests.runtime.rig import Rig, answer, running
@@ -200,3 +201,39 @@ async def test_connections_past_the_bound_are_told_503_whichever_process_has_the
                 (said,) = await talk(there.port, [raw])
                 assert (said.status, said.headers["retry-after"]) == (503, "1")
             await trio.sleep(0.1)  # Until that it is closed is seen.
+
+
+async def test_a_request_that_fails_for_a_defect_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a request at which the server fails, then it is told 500, and the next one is answered."""
+    async with running(tmp_path, QUOTES) as rig, doors(rig) as there:
+        with monkeypatch.context() as broken:
+            broken.setattr("runtime.door.own.receive_now", lambda *_: 1 / 0)
+            (said,) = await talk(there.port, [quote()])
+            assert said.status == 500
+        (said,) = await talk(there.port, [quote()])
+        assert said.status == 201
+
+
+SLOW_SCRIPT = """
+import trio
+async def look(request):
+    await trio.sleep(0.2)
+"""
+
+
+async def test_9_a_script_looks_at_what_another_process_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 9, 5.4: given a script that takes its time, who waits is answered, and who hangs up is recorded gone."""
+    (tmp_path / "slow_script_of_workers.py").write_text(SLOW_SCRIPT)
+    monkeypatch.syspath_prepend(tmp_path)
+    looked = QUOTES.replace("webhook: shop,", 'webhook: shop, before_webhook: "slow_script_of_workers:look",')
+    async with running(tmp_path / "data", looked) as rig, doors(rig) as there:
+        rig.engine.scripts = Scripts(tmp_path)
+        assert not rig.engine.scripts.load(["slow_script_of_workers:look"])
+        async with await trio.open_tcp_stream("127.0.0.1", there.port) as stream:
+            await stream.send_all(quote())
+            await trio.sleep(0.05)
+        assert await there.fate() == "gone"
+        (said,) = await talk(there.port, [quote()])
+        assert (said.status, said.body) == (201, b'{"price":2}')
