@@ -20,7 +20,6 @@ RUNS = int(os.environ.get("RUNS", "3"))
 SECONDS = int(os.environ.get("RUN_SECONDS", "6"))
 CONNECTIONS = os.environ.get("CONNECTIONS", "1,64")
 OURS = "cyclewright"
-OURS_AND_WORKER = "cyclewright+1"  # The same with HTTP in a process of its own (`serve --workers 1`).
 WORKLOADS = ("w1", "w2", "w3", "w4 create", "w4 resume")
 PARTS = {"floor": "w1", "bare": "w1"}
 SLOW = {"n8n", "dbos-sqlite", "dbos-pg"}  # At most some hundreds a second: one level, so that the whole stays short.
@@ -36,7 +35,6 @@ NEEDS = {
 }
 DURABILITY = {
     OURS: "each answer after a sync",
-    OURS_AND_WORKER: "each answer after a sync",
     "floor": "nothing is kept",
     "bare": "nothing is kept",
     "nodered": "memory only, a crash loses all",
@@ -53,7 +51,7 @@ def installed() -> list[str]:
     there = [peer for peer, path in NEEDS.items() if (folder / path).exists()]
     if os.geteuid():  # PostgreSQL runs as a user of its own, which only root can start.
         there = ["dbos-sqlite" if peer == "dbos-pg" else peer for peer in there]
-    return [OURS, OURS_AND_WORKER, "floor", "bare", *there]
+    return [OURS, "floor", "bare", *there]
 
 
 def measure(peers: list[str], tag: str) -> None:
@@ -118,7 +116,7 @@ def table(peers: list[str], tag: str) -> None:
     found = figures(tag)
     print(f"{machine()}; medians of {RUNS} runs of {SECONDS} s, interleaved; ratio: {OURS} by the other")
     print(
-        f"{'workload':<9} {'peer':<14} {'conns':>5} {'ratio':>7} {'per s':>9} {'p50 ms':>8} {'p99 ms':>8} {'ended':>9}"
+        f"{'workload':<9} {'peer':<12} {'conns':>5} {'ratio':>7} {'per s':>9} {'p50 ms':>8} {'p99 ms':>8} {'ended':>9}"
     )
     for workload in WORKLOADS:
         for connections in sorted({at for _, part, at in found if part == workload}):
@@ -137,7 +135,7 @@ def _row(key: tuple[str, str, int], ours: float, one: dict[str, float]) -> None:
     errors = one["status_err"] + one["sock_err"]
     notes = f"  {errors:.0f} errors" * bool(errors) + f"  {one['missing']:.0f} not done" * bool(one["missing"])
     times = f"{one['p50_ms']:>8.2f} {one['p99_ms']:>8.2f}"
-    print(f"{workload:<9} {peer:<14} {connections:>5} {ratio:>7} {one['rps']:>9,.0f} {times} {ended:>9}{notes}")
+    print(f"{workload:<9} {peer:<12} {connections:>5} {ratio:>7} {one['rps']:>9,.0f} {times} {ended:>9}{notes}")
 
 
 def main() -> None:

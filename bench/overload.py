@@ -104,17 +104,10 @@ def _send(rate: float, results: "multiprocessing.Queue[tuple[Answers]]") -> None
 
 
 def run() -> None:
-    """Measure the peak, then ask for three times as much: HTTP in the engine's process, and in one of its own."""
-    for workers in (0, 1):
-        row(f"with {workers} workers", "")
-        _measure(workers)
-
-
-def _measure(workers: int) -> None:
+    """Measure the peak, then ask for three times as much."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "bench.cycle.yaml").write_text(CYCLE)
-        command = ["-m", "runtime.cli", "serve", name, "--bind", f"127.0.0.1:{PORT}", "--workers", str(workers)]
-        process, _ = start(command, "/readyz")
+        process, _ = start(["-m", "runtime.cli", "serve", name, "--bind", f"127.0.0.1:{PORT}"], "/readyz")
         times, _ = load("bench-asked", BODY, CONNECTIONS, SECONDS)
         peak = len(times) / SECONDS
         row("peak, 64 connections that wait", f"{peak:,.0f}/s")

@@ -70,9 +70,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mailbox_bytes_max: Bound = 64 << 20  # Their bodies.
     connections_max: Bound = 20_000  # Open at once, at about 10 KiB each; past it new ones are told 503.
     lane: bool = True  # Whether webhooks take the short way; without it Hypercorn serves everything.
-    workers: Annotated[int, Meta(ge=0, le=64)] = (
-        0  # Processes that read and write HTTP for this one; 0: it does so itself.
-    )
     running_max: Bound = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
     body_timeout: str = "30 seconds"  # For a whole body; the slowest known senders need 10 seconds.
     idle_timeout: str = "5 seconds"  # For a whole head, and between requests: longer only keeps sockets open.
@@ -120,9 +117,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return host.strip("[]"), int(port)
 
 
-def load_settings(
-    project: Path, *, bind: str | None = None, data: Path | None = None, workers: int | None = None
-) -> Settings:
+def load_settings(project: Path, *, bind: str | None = None, data: Path | None = None) -> Settings:
     """Read the settings of a project folder; a missing file means the defaults.
 
     Raises:
@@ -135,8 +130,6 @@ def load_settings(
         if bind is not None:
             Settings(bind=bind).host_port  # noqa: B018 - Reading it checks it; the file is not to blame.
             said["bind"] = bind
-        if workers is not None:
-            said["workers"] = workers
         if "project" in said:
             raise _refused("project", "is the folder of this file, and is not written in it")
         said["project"] = str(project)

@@ -17,7 +17,7 @@ from msgspec import Struct
 from protocol.definition import Definition, WebhookStep, functions
 from protocol.inputs import Deploy, Start
 from protocol.loading import CheckFault, encode_definition, version_name
-from runtime.door.door import Door
+from runtime.door import Door
 from runtime.engine import Engine
 from runtime.project import ProjectError, read_project
 from runtime.scripts import Scripts

@@ -284,13 +284,12 @@ class Engine:
     def _release(
         self, effects: list[Effect], outcome: Outcome | None, ticket: Ticket | None, events: list[AnyEvent]
     ) -> None:
-        for effect in effects:
-            self._act(effect)
         if ticket is not None and outcome is not None:
-            # Last: with a bound of zero, what the same turn has answered is still in time.
             ticket.decide(outcome)
             if ticket.left is not None and outcome.waits:
                 self.leave(self.state.hit(outcome.waits).cycle, ticket, ticket.left)
+        for effect in effects:
+            self._act(effect)
         self.watchers.wake(events)
 
     def _act(self, effect: Effect) -> None:

@@ -4,6 +4,7 @@ Order of a start: lock and epoch, store, tail of the journal, `WriterStarted`, w
 overdue timers, and last the door. `/readyz` answers 503 with the progress until then.
 """
 
+import gc
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,7 +19,6 @@ from msgspec import ValidationError
 
 from journal import LOCAL_PARTITION, JournalOptions, LocalLog, LogReader
 from protocol.definition import Definition
-from runtime import garbage
 from runtime.clock import wall_clock
 from runtime.committer import ThreadAppender
 from runtime.config import (
@@ -34,8 +34,7 @@ from runtime.config import (
 )
 from runtime.deploying import deploy, load_scripts, reload, reload_logged
 from runtime.doctor.live import Scrub
-from runtime.door.door import Door
-from runtime.door.entrance import entrance
+from runtime.door import Door, Listener
 from runtime.egress import own_address
 from runtime.engine import Engine
 from runtime.project import ProjectError
@@ -45,6 +44,7 @@ from runtime.snapshots import check_beginning, restore
 from runtime.store import Database, StoredState, StoreError
 
 FLUSH_S = 5.0  # For the last records and the last checkpoint; seconds even on a slow disk.
+COLLECT_AT = (50_000, 20, 50)  # New containers between collections: 700 would be one every ten requests, for nothing.
 DRAIN_LOOK_S = 0.05  # Between looks at whether the last pass has ended.
 
 Progress = Callable[[str, int, int], None]
@@ -133,10 +133,11 @@ async def serve(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop_http = trio.Event()
-            bound = await nursery.start(entrance(settings, door).run, stop_http)
+            bound = await nursery.start(Listener(settings, door).run, stop_http)
             nursery.start_soon(_at_signals, signals, door, settings, stop_http, nursery.cancel_scope)
             await nursery.start(partial(_work, settings, definitions, door, bound, salvage=salvage, progress=progress))
-            garbage.settle()
+            gc.freeze()  # What a start has loaded stays.
+            gc.set_threshold(*COLLECT_AT)
             task_status.started(bound)
             log.info("ready", url=bound, cycles=len(definitions))
     log.info("stopped")

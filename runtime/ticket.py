@@ -59,7 +59,7 @@ class Ticket:
         self.reply = reply
         if self._answered is not None:
             self._answered.set()
-        if self.tell is not None and self.outcome is not None:  # Else `then` comes, and finds it.
+        if self.tell is not None:
             self.tell()
 
     async def decided(self) -> Outcome:

@@ -25,8 +25,7 @@ from protocol.inputs import CallAnswer, CallFailure
 from protocol.loading import Source, load_project
 from runtime.config import Settings, admin_token, secret_file
 from runtime.deploying import identifiers
-from runtime.door.app import make_app
-from runtime.door.door import Door
+from runtime.door import Door, make_app
 from runtime.door.openapi import OPERATIONS
 from runtime.logs import processors
 from tests.runtime.rig import Rig, answer, running

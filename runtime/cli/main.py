@@ -76,7 +76,6 @@ def serve(
     *,
     journal: Annotated[Path | None, Parameter(help="The folder of journal and store.")] = None,
     bind: Annotated[str | None, Parameter(help="HOST:PORT")] = None,
-    workers: Annotated[int | None, Parameter(help="Processes that read and write HTTP beside this one.")] = None,
     salvage: Annotated[bool, Parameter(help="Quarantine a damaged tail instead of refusing to start.")] = False,
 ) -> None:
     """Run a project until SIGTERM or Ctrl-C, which finish what is in progress."""
@@ -87,7 +86,7 @@ def serve(
         for fault in faults:
             err.print(plain(str(fault)), markup=False)
         fail(FAULTS, f"the project has {len(faults)} fault(s); nothing was started")
-    settings = load_settings(project, bind=bind, data=journal, workers=workers)
+    settings = load_settings(project, bind=bind, data=journal)
     configure_logs()
     with recovery_bar() as progress:
         trio.run(partial(serve_project, settings, definitions, salvage=salvage, progress=progress))

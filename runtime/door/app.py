@@ -15,14 +15,11 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 
 from protocol.admission import Incoming
 from protocol.answers import problem
-from protocol.state import Reply
-from runtime.door.answer import Answer, Fate
 from runtime.door.api import add_api
 from runtime.door.door import Door, as_response, not_ready
 from runtime.door.http1 import parameters
 from runtime.door.metrics import add_metrics
-from runtime.door.refusals import too_large, too_slow
-from runtime.door.webhook import Waiting, find, receive
+from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
 
 # The step says which it takes; the rest is here too, so that one answer refuses every other, and a HEAD runs nothing.
 WEBHOOK_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
@@ -83,9 +80,9 @@ async def _webhook(door: Door, identifier: str) -> Response:
     try:
         body = await request.get_data(as_text=False)
     except RequestEntityTooLarge:
-        return _unread(door, too_large(door.settings))
+        return as_response(too_large(door))
     except RequestTimeout:
-        return _unread(door, too_slow(door.settings))
+        return as_response(too_slow(door))
     assert isinstance(body, bytes), "asked for as bytes"
     incoming = Incoming(
         method=request.method,
@@ -99,11 +96,6 @@ async def _webhook(door: Door, identifier: str) -> Response:
         answer = await answer.answered()
         request.scope["cyclewright.end"] = answer.settle  # type: ignore[typeddict-unknown-key]  # Read by SentNotes, ours.
     return as_response(answer.reply)
-
-
-def _unread(door: Door, refusal: Reply) -> Response:
-    door.count("", refusal)
-    return as_response(refusal)
 
 
 class SentNotes:

@@ -10,17 +10,19 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from functools import partial
 from typing import Literal
 
 import trio
 
+from protocol.admission import Incoming
 from protocol.answers import problem
 from protocol.state import Reply
-from runtime.config import Settings
-from runtime.door.answer import Answer, Awaited, Fate
-from runtime.door.desk import Desk
-from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer
+from runtime.door.door import Door
+from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
+from runtime.door.webhook import Answer, Fate, Waiting, find, receive, receive_now, too_large, too_slow
 from runtime.door.wire import Gone, Wire
+from runtime.ticket import Ticket
 
 READ_AHEAD_MAX = 64 << 10  # Bytes a waiting caller may send of what comes next; then the kernel holds them.
 WATCH_S = 0.5  # Between looks at who lets us wait, so a bound of seconds is kept to half of one.
@@ -31,8 +33,9 @@ Phase = Literal["head", "body", "work"]
 class Lane:
     """Serves connections; `hand_on` takes one that has become foreign, with the bytes read from it."""
 
-    def __init__(self, settings: Settings, desk: Desk, hand_on: Callable[[Wire, bytes], Awaitable[None]]) -> None:
-        self.desk = desk
+    def __init__(self, door: Door, hand_on: Callable[[Wire, bytes], Awaitable[None]]) -> None:
+        self.door = door
+        settings = door.settings
         self.header_bytes_max = settings.header_bytes_max
         self.body_bytes_max = settings.body_bytes_max
         self.idle_timeout_s = settings.idle_timeout_s  # Read here, since the settings parse it anew each time.
@@ -115,7 +118,7 @@ class _Connection:
                     return False
         except Malformed as fault:
             malformed = problem(fault.status, "Malformed request", str(fault))
-            await self.refuse(self.lane.desk.too_large() if fault.status == 413 else malformed)
+            await self.refuse(too_large(self.lane.door) if fault.status == 413 else malformed)
             return False
 
     async def _head(self) -> Head | Foreign | None:
@@ -129,7 +132,7 @@ class _Connection:
     async def _request(self, head: Head) -> bool:
         """Answer one request; whether the connection goes on."""
         lane = self.lane
-        found = lane.desk.find(head.identifier)
+        found = find(lane.door, head.identifier)
         if isinstance(found, Answer):
             if self.reader.body(head) is None:  # What is still to come of it is not waited for.
                 await self.refuse(found.reply, head)
@@ -138,11 +141,20 @@ class _Connection:
             return head.keep
         body = await self._body(head)
         self._enter("work")
-        if lane.desk.is_full():
-            await lane.desk.place()
-        answer = lane.desk.at_once(found, head, body) or await lane.desk.take(found, head, body)
-        if not isinstance(answer, Answer):
-            answer = await self._answered(answer)
+        engine = lane.door.engine
+        assert engine is not None, "a door that finds its webhooks is ready"
+        if engine.line.is_needed():
+            await engine.line.wait()
+        request = Incoming(
+            method=head.method,
+            headers=head.headers,
+            query=parameters(head.query),
+            body=body,
+            at=engine.clock(),
+        )
+        answer = receive_now(lane.door, found, request) or await receive(lane.door, found, request)
+        if isinstance(answer, Waiting):
+            answer = await answer.answered(partial(self._watch, answer.ticket))
         keep = head.keep and not lane.stopping
         fate: Fate = "gone"
         try:
@@ -163,37 +175,21 @@ class _Connection:
             data = await self.wire.receive()
             if not data:
                 if self.overdue:
-                    await self.refuse(self.lane.desk.too_slow())
+                    await self.refuse(too_slow(self.lane.door))
                 raise Gone
             self.reader.pending += data
         return body
 
-    async def _answered(self, waiting: Awaited) -> Answer:
-        """Wait for an answer within the caller's bound."""
-        try:
-            await waiting.decided()
-            answer = waiting.answer()
-            if answer is None:
-                with trio.move_on_after(waiting.within):
-                    await self._watch(waiting)
-                answer = waiting.answer() or waiting.late()
-        except BaseException:  # Cancelled, or the caller has hung up.
-            waiting.gone()
-            raise
-        return answer
-
-    async def _watch(self, waiting: Awaited) -> None:
+    async def _watch(self, ticket: Ticket) -> None:
         """Read ahead until the answer is there, which interrupts that: a task less than to wait for each by itself."""
         pending = self.reader.pending
-        waiting.when_answered(self.wire.interrupt)
-        while not waiting.is_answered:
+        ticket.tell = self.wire.interrupt
+        while ticket.reply is None:
             if len(pending) >= READ_AHEAD_MAX:
-                answered = trio.Event()
-                waiting.when_answered(answered.set)
-                await answered.wait()
+                await ticket.answered()
                 return
             data = await self.wire.receive()
-            if not data and not waiting.is_answered:
+            if not data and ticket.reply is None:
                 raise Gone
             pending += data
 

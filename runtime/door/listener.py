@@ -7,20 +7,29 @@ when the lane is off. Neither sees a connection past the bound: it is told 503 a
 import resource
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import structlog
 import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.config import Sockets
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
 
 from protocol.answers import problem
-from runtime.config import Settings
-from runtime.door.binding import HttpConfig
-from runtime.door.desk import Desk, Http
+from runtime.config import ConfigError, Settings
+from runtime.door.app import SentNotes, make_app
+from runtime.door.door import Door
 from runtime.door.http1 import encode_answer
 from runtime.door.lane import Lane
 from runtime.door.wire import LINGER_S, Begun, SocketWire, StreamWire, Wire
 
+LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
+KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 STOP_S = 1.0  # For answers that are on their way when the server ends.
 FILES_MIN = 64  # Kept free of callers' connections: for calls, the store and the journal.
 FILES_SHARE = 8  # One in so many of what the process may open, where that is more.
@@ -40,94 +49,80 @@ def files_kept_free() -> int:
     return max(FILES_MIN, file_limit() // FILES_SHARE)
 
 
-def url_of(listening: socket.socket, *, tls: bool) -> str:
-    """The URL of what listens there."""
-    host, port = listening.getsockname()[:2]
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+class Listener:
+    """What listens at one address; `bound` is its URL."""
 
-
-def room(settings: Settings) -> int:
-    """How many connections may be open at once: what the settings say, or as many as there may be files."""
-    return max(1, min(settings.connections_max, file_limit() - files_kept_free()))
-
-
-class Gate:
-    """Bounds how many connections are open at once."""
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, door: Door) -> None:
+        self._settings = settings
+        self._config = _HttpConfig.of(settings)
+        self._app = wrap_app(
+            SentNotes(make_app(door), settings.answer_timeout_s),
+            self._config.wsgi_max_body_size,
+            "asgi",
+        )
+        self._context = WorkerContext(None)
+        self._lane = Lane(door, self._hand_on)
+        try:
+            self._tls = self._config.create_ssl_context()
+        except OSError as fault:  # Also ssl.SSLError, which is one.
+            raise ConfigError(f"tls_certificate and tls_key are no certificate and its key: {fault}") from None
         self._open = 0
-        self._connections_max = room(settings)
-        self._refusals_max = (
-            files_kept_free() // 2
-        )  # Connections at once that are told 503; past it they are only closed.
+        free = files_kept_free()
+        self._connections_max = max(1, min(settings.connections_max, file_limit() - free))
+        self._refusals_max = free // 2  # Connections at once that are told 503; past it they are only closed.
+        asked = settings.connections_max
+        if self._connections_max < asked != Settings().connections_max:  # What nobody has asked for, `doctor` tells.
+            log.info(
+                "fewer connections than connections_max: raise the limit of open files",
+                connections=self._connections_max,
+                connections_max=asked,
+                open_files=file_limit(),
+            )
         crowded = problem(503, "Too many connections", f"{self._connections_max} connections are open")
         crowded.headers["retry-after"] = str(CROWDED_RETRY_S)
         self._crowded = encode_answer(crowded, b"", keep=False)
 
-    async def serve(self, stream: trio.SocketStream, serve: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
-        """Have a connection served, or tell it to come again; whatever is wrong with it ends it alone."""
-        self._open += 1
-        try:
-            if self._open > self._connections_max + self._refusals_max:
-                stream.socket.close()
-            elif self._open > self._connections_max:
-                await _refuse(stream, self._crowded)
-            else:
-                await serve(stream)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # The other end is gone.
-        except* Exception as faults:  # noqa: BLE001 - Hypercorn raises at some malformed requests; only they may end.
-            log.warning("connection failed", faults=[type(one).__name__ for one in faults.exceptions])
-        finally:
-            self._open -= 1
-
-
-class Listener:
-    """What listens at one address, and reads what comes there."""
-
-    def __init__(self, settings: Settings, desk: Desk, http: Http) -> None:
-        self._settings = settings
-        self._config = HttpConfig.of(settings)
-        self._tls = self._config.tls()
-        self._http = http
-        self._lane = Lane(settings, desk, self._hand_on)
-        self._gate = Gate(settings)
-
-    async def run(
-        self, stop: trio.Event, sockets: Sequence[socket.socket] | None = None, *, task_status: trio.TaskStatus[str]
-    ) -> None:
-        """Accept connections until told to stop, then let answers leave for a moment; started with the URL.
-
-        Args:
-            stop: told to.
-            sockets: listen already, for several processes; by default those of the settings.
-            task_status: Trio's.
-        """
-        sockets = await self._config.listening() if sockets is None else sockets
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in sockets]
+    async def run(self, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
+        """Accept connections until told to stop, then let answers leave for a moment; started with the URL."""
+        sockets = self._config.create_sockets()
+        listeners = []
+        for one in [*sockets.secure_sockets, *sockets.insecure_sockets]:
+            one.listen(self._config.backlog)
+            listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(one)))
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(
                     partial(trio.serve_listeners, self._connection, listeners, handler_nursery=connections)
                 )
                 accepting.start_soon(self._lane.watch)
-                task_status.started(url_of(sockets[0], tls=self._tls is not None))
+                host, port = listeners[0].socket.getsockname()[:2]
+                scheme = "https" if self._tls else "http"
+                task_status.started(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
                 await stop.wait()
                 accepting.cancel_scope.cancel()
-            await self._http.stop()
+            await self._context.terminated.set()
             self._lane.stop()
             connections.cancel_scope.deadline = trio.current_time() + STOP_S
 
     async def _connection(self, stream: trio.SocketStream) -> None:
-        await self._gate.serve(stream, self._serve)
-
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        if self._tls is not None:
-            await self._secure(trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True))
-        elif self._settings.lane:
-            await self._lane.serve(SocketWire.of(stream, self._settings.answer_timeout_s))
-        else:
-            await self._http.serve(stream)
+        self._open += 1
+        try:
+            if self._open > self._connections_max + self._refusals_max:
+                stream.socket.close()
+            elif self._open > self._connections_max:
+                await _refuse(stream, self._crowded)
+            elif self._tls is not None:
+                await self._secure(trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True))
+            elif self._settings.lane:
+                await self._lane.serve(SocketWire.of(stream, self._settings.answer_timeout_s))
+            else:
+                await self._serve_http(stream)
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # The other end is gone.
+        except* Exception as faults:  # noqa: BLE001 - Hypercorn raises at some malformed requests; only they may end.
+            log.warning("connection failed", faults=[type(one).__name__ for one in faults.exceptions])
+        finally:
+            self._open -= 1
 
     async def _secure(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         """Agree on the protocol (ALPN, RFC 7301): HTTP/2 is Hypercorn's, HTTP/1.1 begins in the lane."""
@@ -139,10 +134,16 @@ class Listener:
         if self._settings.lane and stream.selected_alpn_protocol() != "h2":
             await self._lane.serve(StreamWire(stream, self._settings.answer_timeout_s))
         else:
-            await self._http.serve(stream)
+            await self._serve_http(stream)
 
     async def _hand_on(self, wire: Wire, pending: bytes) -> None:
-        await self._http.serve(Begun(wire.as_stream(), pending))
+        await self._serve_http(Begun(wire.as_stream(), pending))
+
+    async def _serve_http(self, stream: Any) -> None:
+        try:
+            await TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+        finally:
+            await trio.aclose_forcefully(stream)  # Hypercorn does not get to it when the server ends.
 
 
 async def _refuse(stream: trio.SocketStream, answer: bytes) -> None:
@@ -153,3 +154,42 @@ async def _refuse(stream: trio.SocketStream, answer: bytes) -> None:
             await stream.send_eof()
             while await stream.receive_some():  # Closing with unread bytes would reset it, and the answer be lost.
                 pass
+
+
+class _HttpConfig(HypercornConfig):
+    """Hypercorn's settings, with a bound for callers who do not take their answers.
+
+    Hypercorn shields what it sends over HTTP/1.1 from cancellation, so such a caller would hold his connection for
+    ever, and keep the server from ending. Only the kernel can cut him off; connections inherit the listener's option.
+    """
+
+    answer_timeout_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "_HttpConfig":
+        """What our settings mean for Hypercorn."""
+        config = cls()
+        config.bind = [settings.bind]
+        if settings.tls_certificate:
+            config.certfile = str(Path(settings.project, settings.tls_certificate))
+            config.keyfile = str(Path(settings.project, settings.tls_key or settings.tls_certificate))
+        config.ssl_handshake_timeout = settings.idle_timeout_s
+        config.answer_timeout_s = settings.answer_timeout_s
+        config.backlog = LISTEN_BACKLOG
+        config.h11_max_incomplete_size = settings.header_bytes_max
+        config.keep_alive_timeout = settings.idle_timeout_s
+        config.include_server_header = False
+        config.keep_alive_max_requests = KEPT_REQUESTS_MAX
+        config.accesslog = None
+        config.errorlog = None
+        return config
+
+    def create_sockets(self) -> Sockets:
+        """The listeners; nothing is accepted from them yet."""
+        sockets = super().create_sockets()
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it.
+        if option is not None:
+            milliseconds = max(1, round(self.answer_timeout_s * 1000))
+            for listener in [*sockets.secure_sockets, *sockets.insecure_sockets]:
+                listener.setsockopt(socket.IPPROTO_TCP, option, milliseconds)
+        return sockets

@@ -5,7 +5,8 @@
 3. The way that carries the answer tells its fate: `settle` once, `sent` when the last byte was handed on.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import trio
 from msgspec import Struct, json, structs
@@ -16,12 +17,29 @@ from protocol.chain import NO_CHAIN, read_chain
 from protocol.inputs import Duplicate, Hit
 from protocol.program import Program
 from protocol.state import Reply
-from runtime.door.answer import Answer, Fate
 from runtime.door.door import Door, Route, engine_of, not_ready
 from runtime.engine import Engine
 from runtime.metering import QuotaReached
 from runtime.reception import admitted, hit_of, is_looked_at
 from runtime.ticket import Overloaded, Ticket
+
+Fate = Literal["sent", "gone"]
+
+
+class Answer(Struct, frozen=True):
+    """What leaves for a caller.
+
+    Attributes:
+        fate: told what became of it, where that is recorded.
+    """
+
+    reply: Reply
+    fate: Callable[[Fate], None] | None = None
+
+    def settle(self, fate: Fate) -> None:
+        """Record what became of a built answer; of any other nothing is recorded."""
+        if self.fate is not None:
+            self.fate(fate)
 
 
 class Waiting(Struct, frozen=True):
@@ -37,24 +55,6 @@ class Waiting(Struct, frozen=True):
     ticket: Ticket
     within: float
     on_late: str
-
-    def when_told(self, tell: Callable[[], None]) -> None:
-        """Have something called when the request is durable, and when a built answer that is still to come then is."""
-        self.ticket.then = lambda _: tell()
-        self.ticket.tell = tell
-
-    async def decided(self) -> None:
-        """Wait until the request is durable."""
-        await self.ticket.decided()
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the built answer is there."""
-        return self.ticket.reply is not None
-
-    def when_answered(self, tell: Callable[[], None]) -> None:
-        """Have something called when the built answer is there."""
-        self.ticket.tell = tell
 
     def answer(self) -> Answer | None:
         """The answer, to be told once; None while it is not durable."""
@@ -87,15 +87,19 @@ class Waiting(Struct, frozen=True):
         self.engine.counters.hits[self.hit.cycle, "gone"] += 1
         self.engine.leave(self.hit.cycle, self.ticket, "gone")
 
-    async def answered(self) -> Answer:
-        """Wait within the caller's and the step's bounds; who is cancelled meanwhile is a caller who is gone."""
+    async def answered(self, wait: Callable[[], Awaitable[object]] | None = None) -> Answer:
+        """Wait within the caller's and the step's bounds.
+
+        Args:
+            wait: how, until the ticket has its answer; who is cancelled in it, or raises, is a caller who is gone.
+        """
         try:
-            await self.decided()
+            await self.ticket.decided()
             answer = self.answer()
             if answer is None:
                 with trio.move_on_after(self.within):
-                    await self.ticket.answered()
-        except trio.Cancelled:
+                    await (wait or self.ticket.answered)()
+        except BaseException:  # Cancelled, or what the way that carries the answer raises when its caller hangs up.
             self.gone()
             raise
         return answer or self.answer() or self.late()
@@ -127,6 +131,20 @@ def find(door: Door, identifier: str) -> Route | Answer:
 
 def counted(door: Door, reply: Reply) -> Reply:
     """A refusal of a request that was not read to its end."""
+    door.count("", reply)
+    return reply
+
+
+def too_large(door: Door) -> Reply:
+    """What a body past its bound is told."""
+    reply = problem(413, "Body too large", f"a body has at most {door.settings.body_bytes_max} bytes")
+    door.count("", reply)
+    return reply
+
+
+def too_slow(door: Door) -> Reply:
+    """What a body that does not come is told."""
+    reply = problem(408, "Body too slow", f"the body did not come within {door.settings.body_timeout_s:g} seconds")
     door.count("", reply)
     return reply
 

@@ -163,10 +163,6 @@ class Begun:
         self._stream = stream
         self._first = first
 
-    def taken(self) -> tuple[Any, bytes]:
-        """Both parts, for who gives them away."""
-        return self._stream, self._first
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

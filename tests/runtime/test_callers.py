@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from msgspec import structs
 
 from protocol.cycle import decide
 from protocol.inputs import Hit
@@ -13,10 +14,8 @@ from protocol.loading import Source, load_project
 from protocol.state import HitRow
 from runtime.config import Settings
 from runtime.deploying import deploy
-from runtime.door.answer import Answer
-from runtime.door.app import SentNotes, make_app
-from runtime.door.door import Door
-from runtime.door.webhook import Waiting, deliver
+from runtime.door import Door, SentNotes, make_app
+from runtime.door.webhook import Answer, Waiting, deliver
 from runtime.store.rows import TABLES
 from tests.runtime.disk import SlowDisk
 from tests.runtime.rig import running
@@ -165,9 +164,9 @@ async def test_5_1_who_is_late_is_told_so_though_a_deploy_has_dropped_his_step(t
     """5.1: given a caller who waits, when a deploy drops the webhook he came by, then he is told 504 in time."""
     asked = QUOTES.replace("  answer:", '  work: {delay: "1 hour"}\n  answer:')
     async with running(tmp_path, asked) as rig:
-        waiting = deliver(rig.engine, ask(1), 0.01, "problem")
+        waiting = deliver(rig.engine, structs.replace(ask(1), at=rig.engine.clock()), 0.01, "problem")
         assert isinstance(waiting, Waiting)
-        await waiting.decided()
+        await waiting.ticket.decided()
         newer, faults = load_project([Source("quotes.cycle.yaml", asked.replace("asked", "other"))])
         assert not faults
         await deploy(rig.engine, newer)

@@ -11,8 +11,7 @@ from quart_trio import QuartTrio
 from protocol.inputs import Accepted
 from protocol.state import HitRow
 from runtime.config import Settings
-from runtime.door.app import make_app
-from runtime.door.door import Door
+from runtime.door import Door, make_app
 from runtime.store import Database
 from runtime.store.rows import TABLES, encode
 from tests.runtime.disk import SlowDisk

@@ -20,9 +20,8 @@ from protocol.memory import MemoryState
 from protocol.state import Reply
 from runtime.blocking import on_the_spot
 from runtime.deploying import deploy
-from runtime.door.answer import Answer
 from runtime.door.door import Route
-from runtime.door.webhook import receive
+from runtime.door.webhook import Answer, receive
 from runtime.store import StoreError, digest
 from tests.journal.disk import FOLDER, PowerLossError
 from tests.simulation import operating, strangers

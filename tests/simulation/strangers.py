@@ -6,9 +6,8 @@ import trio
 
 from protocol.admission import Incoming
 from protocol.chain import CHAIN_HEADER
-from runtime.door.answer import Answer
 from runtime.door.door import Door, Route
-from runtime.door.webhook import find, receive
+from runtime.door.webhook import Answer, find, receive
 from tests.simulation.partner import Breach
 from tests.simulation.programs import TRIGGER
 from tests.simulation.world import World

@@ -59,8 +59,6 @@ CALLBACKS = 1000
 def test_4_1_nothing_answered_is_lost_and_nothing_runs_twice(tmp_path: Path) -> None:
     """4.1: 20 kills at random instants, the store deleted between some; each answered request has its one place.
 
-    The door is in the same process and in one of its own, in turns.
-
     A job answered 202 is a transaction with one effect; a callback answered 202 is one pass, or parked, or expired.
     """
     seed = random.randrange(2**32)
@@ -72,7 +70,6 @@ def test_4_1_nothing_answered_is_lost_and_nothing_runs_twice(tmp_path: Path) -> 
         accepted: dict[int, str] = {}
         callbacks: dict[int, int] = {}
         for kill in range(KILLS):
-            (tmp_path / "cyclewright.toml").write_text(f"workers = {kill % 2}\n")
             server.start()
             _load_until_killed(server, kill, chance, accepted, callbacks)
             if kill % 6 == 5:  # So the last store is not new: it has lived through two kills.

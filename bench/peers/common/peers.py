@@ -508,14 +508,12 @@ class Cyclewright(Peer):
     port = 8501
     paths = {w: "/webhook/bench-" + w for w in ("w1", "w2", "w3", "w4", "w4cb")}
     holds = (1000, 10000, 100000)
-    workers = 0
 
     def _start(self):
         os.makedirs(self.data, exist_ok=True)
         for f in os.listdir(HERE + "/cyclewright"):
             shutil.copy(HERE + "/cyclewright/" + f, self.data)
-        options = ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self.workers)]
-        self.spawn("server", [sys.executable, "-m", "runtime.cli", "serve", self.data, *options])
+        self.spawn("server", [sys.executable, "-m", "runtime.cli", "serve", self.data, "--bind", f"127.0.0.1:{self.port}"])
 
     def counts_of(self, cycle):
         token = open(self.data + "/.cyclewright/admin.token").read().strip()
@@ -531,13 +529,6 @@ class Cyclewright(Peer):
 
     def pending(self):
         return self.counts_of("w1")["running"]
-
-
-class CyclewrightWorker(Cyclewright):
-    """the same with HTTP in a process of its own"""
-    name = "cyclewright+1"
-    port = 8511
-    workers = 1
 
 
 class Floor(Peer):
@@ -560,4 +551,4 @@ class Bare(Floor):
         self.spawn("server", [sys.executable, HERE + "/bare.py", str(self.port)])
 
 
-PEERS = {c.name: c for c in (Cyclewright, CyclewrightWorker, Floor, Bare, NodeRed, NodeRedFile, N8n, N8nLegacy, N8nLean, N8nPg, DbosSqlite, DbosPg, Restate, RestateGranian, RestateShort)}
+PEERS = {c.name: c for c in (Cyclewright, Floor, Bare, NodeRed, NodeRedFile, N8n, N8nLegacy, N8nLean, N8nPg, DbosSqlite, DbosPg, Restate, RestateGranian, RestateShort)}

@@ -13,8 +13,7 @@ from protocol.inputs import CallAnswer, CallFailure, Stop
 from protocol.state import TransactionRow
 from runtime.config import Settings
 from runtime.doctor import Waiting
-from runtime.door.app import make_app
-from runtime.door.door import Door
+from runtime.door import Door, make_app
 from tests.runtime.doctor.patients import JOBS, lived, settled
 from tests.runtime.rig import Rig, answer, running
 

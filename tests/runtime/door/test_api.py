@@ -15,9 +15,7 @@ from protocol.ages import Ages
 from protocol.events import CallIntended
 from protocol.inputs import Accepted, CallAnswer, CallFailure, Ignored, Retain
 from runtime.config import Settings
-from runtime.door import shapes
-from runtime.door.app import make_app
-from runtime.door.door import Door
+from runtime.door import Door, make_app, shapes
 from runtime.door.openapi import OPERATIONS, QUERIES, document
 from tests.runtime.rig import Rig, answer, running
 

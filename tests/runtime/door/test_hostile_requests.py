@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.config import Settings
-from runtime.door.door import Door
-from runtime.door.entrance import entrance
+from runtime.door import Door, Listener
 from tests.fuzzing import fuzz
 from tests.runtime.door.test_lane import talk
 from tests.runtime.rig import running
@@ -178,7 +177,7 @@ def test_4_1_any_request_at_a_webhook_has_an_answer_of_the_contract(tmp_path: Pa
         async with running(tmp_path, CYCLE, OPEN) as rig, trio.open_nursery() as nursery:
             door, stop = Door(settings, "token", "key"), trio.Event()
             door.open(rig.engine)
-            url = await nursery.start(entrance(settings, door).run, stop)
+            url = await nursery.start(Listener(settings, door).run, stop)
             ports.append(int(url.rpartition(":")[2]))
             await run()
             stop.set()

@@ -16,8 +16,7 @@ from protocol.events import CallIntended
 from protocol.inputs import CallAnswer, CallFailure
 from protocol.state import HitRow
 from runtime.config import Settings
-from runtime.door.door import Door
-from runtime.door.entrance import entrance
+from runtime.door import Door, Listener
 from runtime.store.rows import TABLES
 from tests.runtime.door.test_http1 import chunked, post
 from tests.runtime.rig import Rig, answer, running
@@ -87,7 +86,7 @@ async def ways(folder: Path, *cycles: str, **more: object) -> AsyncGenerator[Way
             settings = Settings(bind="127.0.0.1:0", lane=lane, **{**LIMITS, **more})  # type: ignore[arg-type]  # Settings of a test.
             door = Door(settings, "token", "key")
             door.open(rig.engine)
-            url = await nursery.start(entrance(settings, door).run, stop)
+            url = await nursery.start(Listener(settings, door).run, stop)
             ports.append(int(url.rpartition(":")[2]))
         yield Ways(rig, *ports)
         stop.set()
@@ -313,7 +312,7 @@ async def test_a_stop_ends_connections_that_wait_at_once(tmp_path: Path) -> None
         door = Door(settings, "token", "key")
         door.open(rig.engine)
         stop = trio.Event()
-        url = await nursery.start(entrance(settings, door).run, stop)
+        url = await nursery.start(Listener(settings, door).run, stop)
         stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
         await stream.send_all(thing())
         assert b"202" in await stream.receive_some()
@@ -337,7 +336,7 @@ async def test_5_4_who_hangs_up_while_he_waits_is_gone_and_his_run_goes_on(tmp_p
         door = Door(Settings(bind="127.0.0.1:0", lane=lane), "token", "key")
         door.open(rig.engine)
         stop = trio.Event()
-        url = await nursery.start(entrance(door.settings, door).run, stop)
+        url = await nursery.start(Listener(door.settings, door).run, stop)
         async with await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2])) as stream:
             await stream.send_all(thing(path=b"/webhook/slow-asked"))
             await asked.wait()

@@ -9,8 +9,7 @@ import trio
 import trustme
 
 from runtime.config import ConfigError, Settings
-from runtime.door.door import Door
-from runtime.door.entrance import entrance
+from runtime.door import Door, Listener
 from tests.runtime.door.test_lane import CYCLES, QUOTES
 from tests.runtime.rig import running
 
@@ -28,7 +27,7 @@ async def test_4_1_answers_over_tls_are_the_same(tmp_path: Path, *, http2: bool,
         door = Door(settings, "token", "key")
         door.open(rig.engine)
         stop = trio.Event()
-        url = (await nursery.start(entrance(settings, door).run, stop)).replace("127.0.0.1", "localhost")
+        url = (await nursery.start(Listener(settings, door).run, stop)).replace("127.0.0.1", "localhost")
         assert url.startswith("https://")
         async with httpx.AsyncClient(verify=trusted, http2=http2) as client:
             for amount in (1, 2):
@@ -50,4 +49,4 @@ def test_a_certificate_that_is_none_is_the_operators_fault(tmp_path: Path) -> No
     for name in ("server.pem", "missing.pem"):
         settings = Settings(project=str(tmp_path), tls_certificate=name)
         with pytest.raises(ConfigError, match="tls_certificate"):
-            entrance(settings, Door(settings, "token", "key"))
+            Listener(settings, Door(settings, "token", "key"))
