@@ -5,9 +5,11 @@ They run in processes of their own; where they share the cores with the server, 
 """
 
 import multiprocessing
+import os
 import random
 import re
 import signal
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -23,7 +25,7 @@ from bench.table import row
 SECONDS = 5.0
 TIMES = 3  # What is asked, in units of what can be done.
 CONNECTIONS = 64
-CALLERS = 10_000  # Connections under the load: more than are taken in a second, so that some are refused.
+CALLERS = 6_000  # Connections under the load: more than requests may wait in the mailbox.
 TICK_S = 0.01  # Requests that are due within it leave together.
 ANSWER_S = 20.0  # For the last answers; one that does not come hangs.
 REQUEST = (
@@ -103,14 +105,22 @@ def _send(rate: float, results: "multiprocessing.Queue[tuple[Answers]]") -> None
     results.put((answers,))
 
 
+def _cpu_s(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of processor time that a process has taken."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run() -> None:
     """Measure the peak, then ask for three times as much."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "bench.cycle.yaml").write_text(CYCLE)
         process, _ = start(["-m", "runtime.cli", "serve", name, "--bind", f"127.0.0.1:{PORT}"], "/readyz")
+        took = _cpu_s(process)
         times, _ = load("bench-asked", BODY, CONNECTIONS, SECONDS)
-        peak = len(times) / SECONDS
-        row("peak, 64 connections that wait", f"{peak:,.0f}/s")
+        peak, peak_us = len(times) / SECONDS, (_cpu_s(process) - took) / len(times) * 1e6
+        row("peak, 64 connections that wait", f"{peak:,.0f}/s", note=f"{peak_us:.0f} us of processor time a request")
+        took = _cpu_s(process)
         before = resident_mib(process)
         results: multiprocessing.Queue[tuple[Answers]] = multiprocessing.Queue()
         sender = multiprocessing.Process(target=_send, args=(peak * TIMES, results))
@@ -123,8 +133,14 @@ def run() -> None:
         sender.join()
         total = answers.within + answers.after
         good = total["202"] / max(SECONDS, answers.last)  # The senders may read late: until the last answer it is work.
+        cost_us = (_cpu_s(process) - took) / total["202"] * 1e6  # With all that refusing took.
         row(f"asked for {TIMES} times as much", f"{answers.sent / SECONDS:,.0f}/s", note="as far as the senders got")
-        row("accepted meanwhile", f"{good:,.0f}/s", note=f"{good / peak:.0%} of the peak")
+        row("accepted meanwhile", f"{good:,.0f}/s", note=f"{good / peak:.0%} of the peak, senders on the same cores")
+        row(
+            "processor time for each accepted",
+            f"{cost_us:.0f} us",
+            note=f"{peak_us / cost_us:.0%} of what the peak gives",
+        )
         refused = ", ".join(f"{wait} s: {count}" for wait, count in sorted(answers.retries.items()))
         row("answers", str(dict(total)), note=f"Retry-After {refused or 'of none'}")
         row("memory", f"{most:.0f} MiB", note=f"{most - before:+.0f} MiB under the load")

@@ -24,7 +24,7 @@ class Line:
     def __init__(self, places: Callable[[], int], spawn: Callable[..., object]) -> None:
         self._places = places
         self._spawn = spawn
-        self._waiting: deque[trio.Event] = deque()
+        self._waiting: deque[tuple[float, trio.Event]] = deque()  # Since when, in order.
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -36,18 +36,23 @@ class Line:
     async def wait(self) -> None:
         """Return when it is one's turn, or one has waited for long enough."""
         turn = trio.Event()
-        self._waiting.append(turn)
+        place = (trio.current_time(), turn)
+        self._waiting.append(place)
         if len(self._waiting) == 1:
             self._spawn(self._serve)
         try:
-            with trio.move_on_after(PATIENCE_S):
-                await turn.wait()
-        finally:
+            await turn.wait()
+        except trio.Cancelled:
             if not turn.is_set():
-                self._waiting.remove(turn)  # Mostly the first: who has waited for so long came first.
+                self._waiting.remove(place)
+            raise
 
     async def _serve(self) -> None:
+        """Call who is next. One task bounds all waits: a deadline for each would cost a tenth of its request."""
         while self._waiting:
             for _ in range(min(self._places(), len(self._waiting))):
-                self._waiting.popleft().set()
+                self._waiting.popleft()[1].set()
+            overdue = trio.current_time() - PATIENCE_S
+            while self._waiting and self._waiting[0][0] <= overdue:
+                self._waiting.popleft()[1].set()
             await trio.sleep(LOOK_S)

@@ -3,7 +3,7 @@
 import trio
 import trio.testing
 
-from runtime.line import PATIENCE_S, Line
+from runtime.line import LOOK_S, PATIENCE_S, Line
 
 
 async def test_4_1_who_comes_first_is_served_first_as_places_come(autojump_clock: trio.testing.MockClock) -> None:
@@ -42,7 +42,7 @@ async def test_4_1_who_comes_first_is_served_first_as_places_come(autojump_clock
 
 
 async def test_4_1_who_has_waited_for_long_enough_waits_no_longer(autojump_clock: trio.testing.MockClock) -> None:
-    """4.1: given no place at all, then each waits exactly as long as one waits, and none keeps his place."""
+    """4.1: given no place at all, then each waits as long as one waits, and none keeps his place."""
     del autojump_clock
     async with trio.open_nursery() as nursery:
         line = Line(lambda: 0, nursery.start_soon)
@@ -50,7 +50,7 @@ async def test_4_1_who_has_waited_for_long_enough_waits_no_longer(autojump_clock
         async with trio.open_nursery() as waiting:
             for _ in range(3):
                 waiting.start_soon(line.wait)
-        assert trio.current_time() - began == PATIENCE_S
+        assert PATIENCE_S <= trio.current_time() - began <= PATIENCE_S + LOOK_S
         assert len(line) == 0
 
 
