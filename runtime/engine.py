@@ -109,7 +109,7 @@ class Engine:
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
         self._inbox_bytes = 0
-        self.line = Line(lambda: settings.mailbox_items_max - len(self._inbox), self.spawn)
+        self.line = Line(lambda: settings.mailbox_items_max - len(self._inbox), settings.mailbox_bytes_max, self.spawn)
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._waiters: dict[int, list[Ticket]] = {}

@@ -18,12 +18,16 @@ class Line:
 
     Args:
         places: how many requests the mailbox would take now.
+        bytes_max: of bodies that wait; one that is too many does not wait.
         spawn: starts a task that ends with the engine.
     """
 
-    def __init__(self, places: Callable[[], int], spawn: Callable[..., object]) -> None:
+    def __init__(self, places: Callable[[], int], bytes_max: int, spawn: Callable[..., object]) -> None:
         self._places = places
+        self._bytes_max = bytes_max
         self._spawn = spawn
+        self._bytes = 0
+        self._serving = False
         self._waiting: deque[tuple[float, trio.Event]] = deque()  # Since when, in order.
 
     def __len__(self) -> int:
@@ -33,19 +37,23 @@ class Line:
         """Whether a request that comes now has to wait."""
         return bool(self._waiting) or self._places() <= 0
 
-    async def wait(self) -> None:
-        """Return when it is one's turn, or one has waited for long enough."""
+    async def wait(self, size: int) -> None:
+        """Return when it is one's turn, or one has waited for long enough; `size` is that of the body, in bytes."""
+        if self._bytes + size > self._bytes_max:
+            return
         turn = trio.Event()
         place = (trio.current_time(), turn)
         self._waiting.append(place)
-        if len(self._waiting) == 1:
+        self._bytes += size
+        if not self._serving:
+            self._serving = True
             self._spawn(self._serve)
         try:
             await turn.wait()
-        except trio.Cancelled:
+        finally:
+            self._bytes -= size
             if not turn.is_set():
                 self._waiting.remove(place)
-            raise
 
     async def _serve(self) -> None:
         """Call who is next. One task bounds all waits: a deadline for each would cost a tenth of its request."""
@@ -56,3 +64,4 @@ class Line:
             while self._waiting and self._waiting[0][0] <= overdue:
                 self._waiting.popleft()[1].set()
             await trio.sleep(LOOK_S)
+        self._serving = False

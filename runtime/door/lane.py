@@ -144,7 +144,7 @@ class _Connection:
         engine = lane.door.engine
         assert engine is not None, "a door that finds its webhooks is ready"
         if engine.line.is_needed():
-            await engine.line.wait()
+            await engine.line.wait(len(body))
         request = Incoming(
             method=head.method,
             headers=head.headers,

@@ -129,12 +129,6 @@ def find(door: Door, identifier: str) -> Route | Answer:
     return route
 
 
-def counted(door: Door, reply: Reply) -> Reply:
-    """A refusal of a request that was not read to its end."""
-    door.count("", reply)
-    return reply
-
-
 def too_large(door: Door) -> Reply:
     """What a body past its bound is told."""
     reply = problem(413, "Body too large", f"a body has at most {door.settings.body_bytes_max} bytes")
