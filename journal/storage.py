@@ -21,9 +21,7 @@ from typing import Final, Protocol
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 IOV_MAX: Final = 1024  # Linux refuses more buffers in one call.
-FULL_ERRNOS: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-)  # The last: a limit says how large a file may be.
+FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # The last is a limit of a file's size.
 RESERVED_HANDLES: Final = 4  # A rotation opens two at once, while a snapshot may be written beside it.
 _NO_HANDLE_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _UNSUPPORTED_ERRNOS: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})

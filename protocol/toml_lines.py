@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-SPENT_MAX = (
-    1 << 20
-)  # Characters given to the parser, half a second: texts of hundreds of lines are parsed again by each.
+SPENT_MAX = 1 << 20  # Characters given to the parser, half a second: each line of a long statement parses it again.
 DEPTH_MAX = 8  # Of keys within one statement; what lies deeper stands near it.
 
 Path = tuple[str, ...]

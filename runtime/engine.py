@@ -72,9 +72,7 @@ from runtime.version import VERSION
 from runtime.watching import Watchers
 
 SEGMENT_BATCHES = 8  # A batch is at most such a part of a segment, half of which is all that one commit may take.
-TURNS_AT_ONCE = (
-    32  # Between two looks at the rest of the loop: some ms of turns. With more, callers and disk wait for each other.
-)
+TURNS_AT_ONCE = 32  # Between two looks at the rest of the loop: with many more, callers and disk wait for each other.
 CHECKPOINT_ROWS_MAX = 4000  # Rows taken at once when replaying; taking one costs about a microsecond.
 REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
 

@@ -38,8 +38,12 @@ class Line:
         return bool(self._waiting) or self._places() <= 0
 
     async def wait(self, size: int) -> None:
-        """Return when it is one's turn, or one has waited for long enough; `size` is that of the body, in bytes."""
-        if self._bytes + size > self._bytes_max:
+        """Return when it is one's turn, at once if there is a place, or when one has waited for long enough.
+
+        Args:
+            size: of the body, in bytes.
+        """
+        if not self.is_needed() or self._bytes + size > self._bytes_max:
             return
         turn = trio.Event()
         place = (trio.current_time(), turn)

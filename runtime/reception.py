@@ -39,7 +39,7 @@ async def hit_of(
     plan = program.webhook(step)
     function = plan.step.before_webhook
     if not isinstance(function, str):
-        return admitted(program, step, request, captures)
+        return _admit(program, step, request, captures)
     refusal = check_method(plan, step, request)
     if refusal is not None:
         return refusal
@@ -59,11 +59,10 @@ async def hit_of(
     if isinstance(heeded, Reply):
         log.info("before_webhook answered", cycle=cycle, step=step, status=heeded.status)
         return heeded
-    return admitted(program, step, heeded, captures)
+    return _admit(program, step, heeded, captures)
 
 
-def admitted(program: Program, step: str, request: Incoming, captures: Captures | None) -> Hit | Reply:
-    """The same of a request that no script looks at any more."""
+def _admit(program: Program, step: str, request: Incoming, captures: Captures | None) -> Hit | Reply:
     if captures is not None:
         captures.look(program, step, request)
     return admit(program, step, request)

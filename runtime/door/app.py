@@ -84,8 +84,7 @@ async def _webhook(door: Door, identifier: str) -> Response:
     except RequestTimeout:
         return as_response(too_slow(door))
     assert isinstance(body, bytes), "asked for as bytes"
-    if door.engine.line.is_needed():
-        await door.engine.line.wait(len(body))
+    await door.engine.line.wait(len(body))
     incoming = Incoming(
         method=request.method,
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]},

@@ -20,7 +20,7 @@ from protocol.answers import problem
 from protocol.state import Reply
 from runtime.door.door import Door
 from runtime.door.http1 import CONTINUE, Foreign, Head, Malformed, Reader, encode_answer, parameters
-from runtime.door.webhook import Answer, Fate, Waiting, find, receive, receive_now, too_large, too_slow
+from runtime.door.webhook import Answer, Fate, Waiting, find, receive, too_large, too_slow
 from runtime.door.wire import Gone, Wire
 from runtime.ticket import Ticket
 
@@ -143,8 +143,7 @@ class _Connection:
         self._enter("work")
         engine = lane.door.engine
         assert engine is not None, "a door that finds its webhooks is ready"
-        if engine.line.is_needed():
-            await engine.line.wait(len(body))
+        await engine.line.wait(len(body))
         request = Incoming(
             method=head.method,
             headers=head.headers,
@@ -152,7 +151,7 @@ class _Connection:
             body=body,
             at=engine.clock(),
         )
-        answer = receive_now(lane.door, found, request) or await receive(lane.door, found, request)
+        answer = await receive(lane.door, found, request)
         if isinstance(answer, Waiting):
             answer = await answer.answered(partial(self._watch, answer.ticket))
         keep = head.keep and not lane.stopping

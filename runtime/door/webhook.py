@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 import trio
@@ -15,12 +16,11 @@ from protocol.admission import Incoming, answer_within
 from protocol.answers import DUPLICATE_HEADER, problem
 from protocol.chain import NO_CHAIN, read_chain
 from protocol.inputs import Duplicate, Hit
-from protocol.program import Program
 from protocol.state import Reply
 from runtime.door.door import Door, Route, engine_of, not_ready
 from runtime.engine import Engine
 from runtime.metering import QuotaReached
-from runtime.reception import admitted, hit_of, is_looked_at
+from runtime.reception import hit_of
 from runtime.ticket import Overloaded, Ticket
 
 Fate = Literal["sent", "gone"]
@@ -56,66 +56,46 @@ class Waiting(Struct, frozen=True):
     within: float
     on_late: str
 
-    def answer(self) -> Answer | None:
-        """The answer, to be told once; None while it is not durable."""
-        outcome = self.ticket.outcome
-        if outcome is None:
-            return None
-        repeated = isinstance(outcome.verdict, Duplicate)
-        if outcome.reply is not None:
-            return self._counted(_marked(outcome.reply, repeated))
-        if self.ticket.reply is None:
-            return None
-        return self._counted(_marked(self.ticket.reply, repeated), self._repeated if repeated else self._settle)
-
-    def late(self) -> Answer:
-        """What is told when the time is over: the run goes on, and can be followed."""
-        outcome = self.ticket.outcome
-        assert outcome is not None, "the time begins when the request is durable"
-        self.engine.leave(self.hit.cycle, self.ticket, "deadline")
-        url = self.engine.status_url(outcome.waits)
-        if self.on_late == "accept":
-            body = {"status": "accepted", "hit": outcome.waits, "status_url": url}
-            late = Reply(202, {"content-type": "application/json", "location": url}, json.encode(body))
-        else:
-            detail = f"no answer within {self.within:g} seconds; the run goes on"
-            late = problem(504, "Answer is late", detail, headers={"location": url}, status_url=url)
-        return self._counted(_marked(late, isinstance(outcome.verdict, Duplicate)))
-
-    def gone(self) -> None:
-        """The caller has hung up; the transaction goes on."""
-        self.engine.counters.hits[self.hit.cycle, "gone"] += 1
-        self.engine.leave(self.hit.cycle, self.ticket, "gone")
-
     async def answered(self, wait: Callable[[], Awaitable[object]] | None = None) -> Answer:
         """Wait within the caller's and the step's bounds.
 
         Args:
             wait: how, until the ticket has its answer; who is cancelled in it, or raises, is a caller who is gone.
         """
+        engine, cycle, ticket = self.engine, self.hit.cycle, self.ticket
         try:
-            await self.ticket.decided()
-            answer = self.answer()
-            if answer is None:
+            outcome = await ticket.decided()
+            if outcome.reply is None and ticket.reply is None:
                 with trio.move_on_after(self.within):
-                    await (wait or self.ticket.answered)()
+                    await (wait or ticket.answered)()
         except BaseException:  # Cancelled, or what the way that carries the answer raises when its caller hangs up.
-            self.gone()
+            engine.counters.hits[cycle, "gone"] += 1
+            engine.leave(cycle, ticket, "gone")
             raise
-        return answer or self.answer() or self.late()
-
-    def _counted(self, reply: Reply, fate: Callable[[Fate], None] | None = None) -> Answer:
-        self.engine.counters.hits[self.hit.cycle, str(reply.status)] += 1
+        repeated, fate = isinstance(outcome.verdict, Duplicate), None
+        reply = outcome.reply or ticket.reply
+        if reply is None:
+            reply = self._late(outcome.waits)
+        elif outcome.reply is None:
+            fate = partial(self._settle, outcome.waits, repeated)
+        engine.counters.hits[cycle, str(reply.status)] += 1
+        if repeated:
+            reply = structs.replace(reply, headers={**reply.headers, DUPLICATE_HEADER: "true"})
         return Answer(reply, fate)
 
-    def _settle(self, fate: Fate) -> None:
-        outcome = self.ticket.outcome
-        assert outcome is not None, "what is answered was decided"
-        self.engine.settle(self.hit.cycle, outcome.waits, fate)
+    def _late(self, waits: int) -> Reply:
+        """What is told when the time is over: the run goes on, and can be followed."""
+        self.engine.leave(self.hit.cycle, self.ticket, "deadline")
+        url = self.engine.status_url(waits)
+        if self.on_late == "accept":
+            body = {"status": "accepted", "hit": waits, "status_url": url}
+            return Reply(202, {"content-type": "application/json", "location": url}, json.encode(body))
+        detail = f"no answer within {self.within:g} seconds; the run goes on"
+        return problem(504, "Answer is late", detail, headers={"location": url}, status_url=url)
 
-    def _repeated(self, fate: Fate) -> None:
-        if fate == "sent":  # Who repeats a delivery and hangs up says nothing of the first caller.
-            self._settle(fate)
+    def _settle(self, waits: int, repeated: bool, fate: Fate) -> None:
+        if fate == "sent" or not repeated:  # Who repeats a delivery and hangs up says nothing of the first caller.
+            self.engine.settle(self.hit.cycle, waits, fate)
 
 
 def find(door: Door, identifier: str) -> Route | Answer:
@@ -144,59 +124,31 @@ def too_slow(door: Door) -> Reply:
 
 
 async def receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
-    """Verify, read and check a request, and put it to its cycle; a script of the project may look at it first."""
-    given = receive_now(door, route, request)
-    if given is not None:
-        return given
-    verified = _verified(door, route, request)
-    if isinstance(verified, Answer):
-        return _counted(door, route, verified)
-    engine = engine_of(door)
-    hit = await hit_of(engine, _program(door, route), route.step, verified, door.captures)
-    return _put(door, route, verified, hit)
-
-
-def receive_now(door: Door, route: Route, request: Incoming) -> Answer | Waiting | None:
-    """The same at once; None when a script is to look at the request, and nothing has been done with it yet."""
-    program = _program(door, route)
-    if is_looked_at(program.webhook(route.step)):
-        return None
-    verified = _verified(door, route, request)
-    if isinstance(verified, Answer):
-        return _counted(door, route, verified)
-    return _put(door, route, verified, admitted(program, route.step, verified, door.captures))
-
-
-def _program(door: Door, route: Route) -> Program:
-    state = engine_of(door).state
-    return state.program(state.cycle(route.cycle).definition_hash)
-
-
-def _verified(door: Door, route: Route, request: Incoming) -> Answer | Incoming:
-    """A request for which there is room and which is signed as its step asks, with its chain."""
-    try:  # First: refusing what was read and checked would cost as much as taking it.
-        engine_of(door).check_room(len(request.body))
-    except Overloaded as full:
-        return _overloaded(full)
-    refusal = door.verified(_program(door, route).webhook(route.step), route, request)
-    if refusal is not None:
-        return Answer(refusal)
-    chain, depth = read_chain(request.headers, door.chain_key)
-    return request if chain is NO_CHAIN else structs.replace(request, chain=chain, depth=depth)
-
-
-def _put(door: Door, route: Route, request: Incoming, hit: Hit | Reply) -> Answer | Waiting:
-    if isinstance(hit, Reply):
-        return _counted(door, route, Answer(hit))
-    plan = _program(door, route).webhook(route.step)
-    within = answer_within(plan, request.headers) / 1e9
-    return _counted(door, route, deliver(engine_of(door), hit, within, plan.step.on_late))
-
-
-def _counted(door: Door, route: Route, given: Answer | Waiting) -> Answer | Waiting:
+    """Verify, read and check a request, and put it to its cycle."""
+    given = await _receive(door, route, request)
     if isinstance(given, Answer):
         door.count(route.cycle, given.reply)
     return given
+
+
+async def _receive(door: Door, route: Route, request: Incoming) -> Answer | Waiting:
+    engine = engine_of(door)
+    program = engine.state.program(engine.state.cycle(route.cycle).definition_hash)
+    plan = program.webhook(route.step)
+    try:  # First: refusing what was read and checked would cost as much as taking it.
+        engine.check_room(len(request.body))
+    except Overloaded as full:
+        return _overloaded(full)
+    refusal = door.verified(plan, route, request)
+    if refusal is not None:
+        return Answer(refusal)
+    chain, depth = read_chain(request.headers, door.chain_key)
+    if chain is not NO_CHAIN:
+        request = structs.replace(request, chain=chain, depth=depth)
+    admitted = await hit_of(engine, program, route.step, request, door.captures)
+    if isinstance(admitted, Reply):
+        return Answer(admitted)
+    return deliver(engine, admitted, answer_within(plan, request.headers) / 1e9, plan.step.on_late)
 
 
 def deliver(engine: Engine, hit: Hit, within: float, on_late: str) -> Answer | Waiting:
@@ -212,7 +164,3 @@ def deliver(engine: Engine, hit: Hit, within: float, on_late: str) -> Answer | W
 
 def _overloaded(full: Overloaded) -> Answer:
     return Answer(problem(503, "Overloaded", str(full), headers={"retry-after": str(full.retry_after)}))
-
-
-def _marked(reply: Reply, repeated: bool) -> Reply:
-    return structs.replace(reply, headers={**reply.headers, DUPLICATE_HEADER: "true"}) if repeated else reply

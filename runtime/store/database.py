@@ -20,11 +20,7 @@ from runtime.store.rows import TABLES, encode
 
 SCHEMA_VERSION = 5  # Of the tables and rows; another version's file is rebuilt from the journal.
 CACHE_KIB = 16 * 1024  # Page cache of each connection; look-ups by key stay in memory at 100,000 holds.
-INSERTED_AT_ONCE = (
-    64,
-    8,
-    1,
-)  # Rows of one statement; ten columns of 64 are below the 999 values that any SQLite takes.
+INSERTED_AT_ONCE = 64, 8, 1  # Rows of one statement; ten columns of 64 are below the 999 values that any SQLite takes.
 BUSY_S = 30.0  # Readers never block the writer in WAL mode; this bounds a checkpoint at most.
 
 _key = msgspec.msgpack.Decoder(list[str]).decode

@@ -18,9 +18,7 @@ from tests.fuzzing import LENGTH, fuzz
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("examples/*/*.yaml"), *ROOT.glob("tests/projects/*/*.yaml")])
 TEXTS = [path.read_text() for path in FILES]
-BOUND_S = (
-    20.0  # Of processor time, for one file; the worst takes three seconds. It is a bound, and says nothing of speed.
-)
+BOUND_S = 20.0  # Of processor time; the worst file takes three seconds. It is a bound, and says nothing of speed.
 HEAD = 'cycle: c\nconnectors: {s: {base_url: "http://x"}}\nsteps:\n  t: {webhook: s, fields: {x: text}}\n'
 
 HOSTILE: dict[str, Callable[[], tuple[str, str]]] = {

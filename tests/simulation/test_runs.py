@@ -8,6 +8,9 @@ import pytest
 import trio
 
 from journal import JournalDamaged, LocalLog
+from protocol.definition import Connector
+from protocol.events import CallIntended
+from protocol.events import Request as Asked
 from tests.journal.disk import FOLDER
 from tests.simulation.breaks import BREAKS, caught
 from tests.simulation.life import Life, plan_of, simulate
@@ -99,9 +102,6 @@ def test_given_each_kind_of_damage_then_each_rule_that_refuses_is_met() -> None:
 
 def test_given_one_key_for_two_calls_then_the_partner_says_so() -> None:
     """The harness checks what it stands on."""
-    from protocol.events import CallIntended
-    from protocol.events import Request as Asked
-
     partner = Partner()
     calls = [
         CallIntended("main", 0, 1, "s0", 1, "k", Asked("partner", "POST", "/do", {}, body, "", 1))
@@ -114,9 +114,6 @@ def test_given_one_key_for_two_calls_then_the_partner_says_so() -> None:
 
 def test_given_a_call_that_has_its_place_when_calls_without_limits_pass_it_then_the_partner_does_not_mind() -> None:
     """A gate gives places by the caller's own limits; before one that is recorded leaves, others may."""
-    from protocol.definition import Connector
-    from protocol.events import CallIntended
-    from protocol.events import Request as Asked
 
     def call(cycle: str, number: int, *, announced: bool = False) -> CallIntended:
         asked = Asked("partner", "POST", "/do", {}, b"{}", "", 1)
