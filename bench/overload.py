@@ -1,109 +1,129 @@
 """What is left of a server that is asked for three times what it can do: its goodput, its memory, its refusals.
 
 Senders wait for nobody (an open loop): each request leaves when it is due, whether or not the one before was answered.
-They run in processes of their own, and on another core than the server, where there are two.
+The server has one core and the senders another, where there are two. Peak and overload alternate, since machines change
+their speed; what was accepted is what the server counts, since a busy sender reads late.
 """
 
 import multiprocessing
 import os
-import random
 import re
+import select
 import signal
+import socket
+import statistics
 import subprocess
 import tempfile
 import time
 from collections import Counter
+from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-import trio
+import httpx
 from msgspec import Struct
 
 from bench.core import BODY, CYCLE
-from bench.http import PORT, load, resident_mib, start
+from bench.http import PORT, load, request, resident_mib, start
 from bench.table import row
 
-SECONDS = 5.0
-CORES = os.sched_getaffinity(0)
+ROUNDS = 5
+SECONDS = 4.0  # Of a phase that are counted.
+WARM_S = 1.0  # Of a phase before those.
+CORES = sorted(os.sched_getaffinity(0))
 TIMES = 3  # What is asked, in units of what can be done.
 CONNECTIONS = 64
 CALLERS = 6_000  # Connections under the load: more than requests may wait in the mailbox.
-TICK_S = 0.01  # Requests that are due within it leave together.
-ANSWER_S = 20.0  # For the last answers; one that does not come hangs.
-REQUEST = (
-    f"POST /webhook/bench-asked HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
-    f"content-length: {len(BODY)}\r\n\r\n"
-).encode() + BODY
+TICK_S = 0.002  # Requests that are due within it leave together.
+ANSWER_S = 60.0  # For the last answers; one that does not come hangs.
+REQUEST = request("bench-asked", BODY)
 
 _ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) [^{]*?(?:retry-after: (\d+)\r\n[^{]*)?\{[^}]*\}")  # Each has a flat body.
 
 
 class Answers(Struct):
-    """What came back within the time of the load, and after it."""
+    """What came back, and how much was asked."""
 
-    within: Counter[str]
-    after: Counter[str]
+    statuses: Counter[str]
     retries: Counter[str]
-    sent: int
-    connected: int = 0
-    last: float = 0.0  # When the last answer came, in seconds since all were connected.
+    sent: int = 0
+    unanswered: int = 0
+    seconds: float = 0.0  # In which all was sent.
 
 
-async def _one(rate: float, answers: Answers, began: trio.Event) -> None:
-    """One connection, at so many requests a second from when all have one; a closed one is opened again."""
-    stream = await trio.open_tcp_stream("127.0.0.1", PORT)
-    answers.connected += 1
-    if answers.connected == CALLERS:
-        began.set()
-    await began.wait()
-    ends = trio.current_time() + SECONDS
-    while trio.current_time() < ends:
-        open_ones = [0]
-        async with stream, trio.open_nursery() as nursery:
-            nursery.start_soon(_read, stream, ends, open_ones, answers, nursery.cancel_scope)
-            due, start_at = 0.0, trio.current_time() - random.random() / rate  # noqa: S311 - So that not all are due at once.
-            while (now := trio.current_time()) < ends:
-                count = int((now - start_at) * rate - due)
-                due += count
-                if count:
-                    open_ones[0] += count
-                    answers.sent += count
-                    await stream.send_all(REQUEST * count)
-                await trio.sleep(max(TICK_S, (due + 1) / rate - (now - start_at)))
-            if open_ones[0] > 0:
-                await trio.sleep(ANSWER_S)  # Until the last answer ends it.
-            nursery.cancel_scope.cancel()
-        if trio.current_time() < ends:
-            stream = await trio.open_tcp_stream("127.0.0.1", PORT)
+class Phase(Struct):
+    """What the server did in the seconds that are counted."""
+
+    accepted: float  # Requests a second.
+    cpu_us: float  # Processor time for each of them, with all else that was done meanwhile.
 
 
-async def _read(
-    stream: trio.SocketStream, ends: float, open_ones: list[int], answers: Answers, scope: trio.CancelScope
-) -> None:
-    kept = b""
-    async for data in stream:
-        kept += data
-        found = _ANSWER.findall(kept)
-        kept = kept[max((match.end() for match in _ANSWER.finditer(kept)), default=0) :]
-        (answers.within if trio.current_time() < ends else answers.after).update(one.decode() for one, _ in found)
-        answers.retries.update(wait.decode() for _, wait in found if wait)
-        open_ones[0] -= len(found)
-        answers.last = trio.current_time() - (ends - SECONDS)
-        if trio.current_time() > ends and open_ones[0] <= 0:
-            break
-    scope.cancel()
+class _Sender:
+    """Every connection of an open loop. No framework: it has to ask for more than a server can do, from one core."""
+
+    def __init__(self) -> None:
+        self.answers = Answers(Counter(), Counter())
+        self._poll = select.epoll()
+        self._sockets = [self._connect() for _ in range(CALLERS)]
+        self._by_number = {one.fileno(): place for place, one in enumerate(self._sockets)}
+        self._kept = [b""] * CALLERS
+        self._open = [0] * CALLERS
+
+    def _connect(self) -> socket.socket:
+        one = socket.create_connection(("127.0.0.1", PORT))
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.settimeout(0)
+        self._poll.register(one, select.EPOLLIN)
+        return one
+
+    def run(self, rate: float) -> Answers:
+        """Send so many requests a second, from one connection after the other, then read the last answers."""
+        answers, began = self.answers, time.perf_counter()
+        ends = began + WARM_S + SECONDS
+        while (now := time.perf_counter()) < ends:
+            for _ in range(int((now - began) * rate) - answers.sent):
+                self._send(answers.sent % CALLERS)
+            self._read(TICK_S)
+        answers.seconds = now - began
+        while any(self._open) and time.perf_counter() < ends + ANSWER_S:
+            self._read(1.0)
+        answers.unanswered = sum(self._open)
+        return answers
+
+    def _send(self, place: int) -> None:
+        self._sockets[place].send(REQUEST)
+        self._open[place] += 1
+        self.answers.sent += 1
+
+    def _read(self, timeout: float) -> None:
+        for number, _ in self._poll.poll(timeout):
+            place = self._by_number[number]
+            data = self._sockets[place].recv(65_536)
+            if not data and not self._open[place]:
+                self._poll.unregister(number)  # It was idle for too long, while others still get their last answers.
+                continue
+            if not data:
+                raise ConnectionError("the server closed a connection that waits for an answer")
+            kept, end = self._kept[place] + data, 0
+            for answer in _ANSWER.finditer(kept):
+                end = answer.end()
+                self._open[place] -= 1
+                self.answers.statuses[answer[1].decode()] += 1
+                if answer[2]:
+                    self.answers.retries[answer[2].decode()] += 1
+            self._kept[place] = kept[end:]
 
 
-def _send(rate: float, results: "multiprocessing.Queue[tuple[Answers]]") -> None:
-    answers = Answers(Counter(), Counter(), Counter(), 0)
+def _send(rate: float, told: Connection) -> None:
+    sender = _Sender()
+    told.send(None)
+    told.send(sender.run(rate))
 
-    async def main() -> None:
-        began = trio.Event()
-        async with trio.open_nursery() as nursery:
-            for _ in range(CALLERS):
-                nursery.start_soon(_one, rate / CALLERS, answers, began)
 
-    trio.run(main)
-    results.put((answers,))
+def _wait(seconds: float, told: Connection) -> None:
+    """The peak: connections that wait for their answers."""
+    told.send(None)
+    load("bench-asked", BODY, CONNECTIONS, seconds)
 
 
 def _cpu_s(process: subprocess.Popen[bytes]) -> float:
@@ -112,48 +132,77 @@ def _cpu_s(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def _accepted() -> float:
+    text = httpx.get(f"http://127.0.0.1:{PORT}/metrics", timeout=ANSWER_S).text
+    return sum(float(found) for found in re.findall(r'hits_total\{.*answer="202"\} (\S+)', text))
+
+
+def _phase(process: subprocess.Popen[bytes], told: Connection) -> Phase:
+    """Count what the server does while it is being asked, once the sender has begun."""
+    told.recv()
+    time.sleep(WARM_S)
+    before, took, began = _accepted(), _cpu_s(process), time.perf_counter()
+    time.sleep(SECONDS - WARM_S)
+    count, took, seconds = _accepted() - before, _cpu_s(process) - took, time.perf_counter() - began
+    return Phase(count / seconds, took / count * 1e6)
+
+
 def _keep_to(core: int) -> None:
     """Run on one core from now on, with all that is started: so the senders take nothing of what the server has."""
-    os.sched_setaffinity(0, {sorted(CORES)[core % len(CORES)]})
+    os.sched_setaffinity(0, {CORES[core % len(CORES)]})
 
 
 def run() -> None:
-    """Measure the peak, then ask for three times as much."""
+    """Measure the peak, then ask for three times as much, and again."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "bench.cycle.yaml").write_text(CYCLE)
         _keep_to(0)
         process, _ = start(["-m", "runtime.cli", "serve", name, "--bind", f"127.0.0.1:{PORT}"], "/readyz")
         _keep_to(1)
-        took = _cpu_s(process)
-        times, _ = load("bench-asked", BODY, CONNECTIONS, SECONDS)
-        peak, peak_us = len(times) / SECONDS, (_cpu_s(process) - took) / len(times) * 1e6
-        row("peak, 64 connections that wait", f"{peak:,.0f}/s", note=f"{peak_us:.0f} us of processor time a request")
-        took = _cpu_s(process)
-        before = resident_mib(process)
-        results: multiprocessing.Queue[tuple[Answers]] = multiprocessing.Queue()
-        sender = multiprocessing.Process(target=_send, args=(peak * TIMES, results))
-        sender.start()
-        most = before
-        while sender.is_alive() and results.empty():
-            most = max(most, resident_mib(process))
-            time.sleep(0.05)
-        (answers,) = results.get()
-        sender.join()
-        total = answers.within + answers.after
-        good = total["202"] / max(SECONDS, answers.last)  # The senders may read late: until the last answer it is work.
-        cost_us = (_cpu_s(process) - took) / total["202"] * 1e6  # With all that refusing took.
-        row(f"asked for {TIMES} times as much", f"{answers.sent / SECONDS:,.0f}/s", note="as far as the senders got")
-        row("accepted meanwhile", f"{good:,.0f}/s", note=f"{good / peak:.0%} of the peak")
-        row(
-            "processor time for each accepted",
-            f"{cost_us:.0f} us",
-            note=f"{peak_us / cost_us:.0%} of what the peak gives",
-        )
-        refused = ", ".join(f"{wait} s: {count}" for wait, count in sorted(answers.retries.items()))
-        row("answers", str(dict(total)), note=f"Retry-After {refused or 'of none'}")
-        row("memory", f"{most:.0f} MiB", note=f"{most - before:+.0f} MiB under the load")
-        began = time.perf_counter()
-        times, statuses = load("bench-asked", BODY, CONNECTIONS, 1)
-        row("a second later", f"{len(times) / (time.perf_counter() - began):,.0f}/s", note=str(statuses))
+        peaks: list[Phase] = []
+        loads: list[Phase] = []
+        for _ in range(ROUNDS):
+            peaks.append(_peak(process))
+            loads.append(_overload(process, peaks[-1].accepted))
+        peaks.append(_peak(process))
+        around = [(before.accepted + after.accepted) / 2 for before, after in pairwise(peaks)]
+        goodput = statistics.median(one.accepted / peak for one, peak in zip(loads, around, strict=True))
+        cost = [(before.cpu_us + after.cpu_us) / 2 for before, after in pairwise(peaks)]
+        by_cpu = statistics.median(peak / one.cpu_us for one, peak in zip(loads, cost, strict=True))
+        note = f"of the peaks before and after; {by_cpu:.0%} by processor time"
+        row(f"goodput, median of {ROUNDS}", f"{goodput:.0%}", note=note)
         process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+def _peak(process: subprocess.Popen[bytes]) -> Phase:
+    ours, theirs = multiprocessing.Pipe()
+    sender = multiprocessing.Process(target=_wait, args=(WARM_S + SECONDS + WARM_S, theirs))
+    sender.start()
+    theirs.close()  # So that its end is seen.
+    phase = _phase(process, ours)
+    sender.join()
+    note = f"{phase.cpu_us:.0f} us of processor time each"
+    row(f"peak, {CONNECTIONS} connections that wait", f"{phase.accepted:,.0f}/s", note=note)
+    return phase
+
+
+def _overload(process: subprocess.Popen[bytes], peak: float) -> Phase:
+    ours, theirs = multiprocessing.Pipe()
+    before = resident_mib(process)
+    sender = multiprocessing.Process(target=_send, args=(peak * TIMES, theirs))
+    sender.start()
+    theirs.close()  # So that its end is seen.
+    phase = _phase(process, ours)
+    most = resident_mib(process)
+    answers: Answers = ours.recv()
+    most = max(most, resident_mib(process))
+    sender.join()
+    asked = answers.sent / answers.seconds
+    row(f"{CALLERS:,} connections ask for", f"{asked:,.0f}/s", note=f"{asked / peak:.1f} times the peak")
+    row("accepted", f"{phase.accepted:,.0f}/s", note=f"{phase.cpu_us:.0f} us of processor time each")
+    refused = ", ".join(f"{wait} s: {count}" for wait, count in sorted(answers.retries.items()))
+    note = f"{answers.unanswered} without; Retry-After {refused or 'of none'}"
+    row("answers", str(dict(answers.statuses)), note=note)
+    row("memory", f"{most:.0f} MiB", note=f"{most - before:+.0f} MiB under the load")
+    return phase

@@ -73,6 +73,7 @@ from runtime.watching import Watchers
 
 SEGMENT_BATCHES = 8  # A batch is at most such a part of a segment, half of which is all that one commit may take.
 TURNS_AT_ONCE = 32  # Between two looks at the rest of the loop: with many more, callers and disk wait for each other.
+READ_MAX = 2 * TURNS_AT_ONCE  # In the mailbox; then no more is read: the turns have enough, and find it in the cache.
 CHECKPOINT_ROWS_MAX = 4000  # Rows taken at once when replaying; taking one costs about a microsecond.
 REPLY_WAITERS_MAX = 20_000  # Callers who wait for built answers.
 
@@ -107,7 +108,8 @@ class Engine:
         self._epoch = epoch
         self._inbox: deque[tuple[Input, Ticket | None]] = deque()
         self._inbox_bytes = 0
-        self.line = Line(lambda: settings.mailbox_items_max - len(self._inbox), settings.mailbox_bytes_max, self.spawn)
+        self._read_max = min(READ_MAX, settings.mailbox_items_max)
+        self.line = Line(self.room, self.wake)  # Who waits to be read.
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._waiters: dict[int, list[Ticket]] = {}
@@ -143,6 +145,10 @@ class Engine:
         ):
             raise Overloaded(max(1, round((len(self._inbox) + len(self.line)) / self._rate)))
 
+    def room(self) -> int:
+        """How many requests are to be read now, so that there is always one to take."""
+        return self._read_max - len(self._inbox)
+
     def order(self, given: Input, then: Callable[[Outcome], None] | None = None) -> Ticket:
         """Put an input whose outcome someone waits for, or which is told to `then`."""
         ticket = Ticket(then)
@@ -153,6 +159,10 @@ class Engine:
         """Put an input into the mailbox. Inputs of our own making are bounded by the passes in progress."""
         self._inbox.append((given, ticket))
         self._inbox_bytes += body_bytes(given)
+        self.wake()
+
+    def wake(self) -> None:
+        """Take turns, if there are any, and let in who waits."""
         self._wake.set()
 
     # ------------------------------------------------------------------ running
@@ -222,6 +232,7 @@ class Engine:
                 given, ticket = self._inbox.popleft()
                 self._inbox_bytes -= body_bytes(given)
                 self._turn(given, ticket)
+            self.line.call()
             self._measure()
 
     def _measure(self) -> None:

@@ -1,71 +1,102 @@
-"""Requests that wait for a place in a full mailbox: for a moment, since it is emptied within one, and in order.
+"""Who waits to be read while the mailbox has enough, first come, first served.
 
-To refuse a request costs a third of taking it. So a server that refused at once whatever it can not take now would do
-less and less the more it is asked for, and would send away who had only come with many others.
+What is not read yet waits in the kernel, where it costs nothing. A request that is read long before its turn has left
+the processor's cache when that comes, and costs a fifth more; to refuse it costs a third of taking it. So a server that
+reads as much as it takes does the same under any load, and refuses only who would have to wait for too long.
 """
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
-PATIENCE_S = 1.0  # Then he is told when to come again. Senders give an answer five seconds at least.
-LOOK_S = 0.02  # Between looks: a mailbox of 4,096 lasts for twenty of them.
+PATIENCE_S = 1.0  # Then who waits is read, to be taken or told when to come again. Senders wait five seconds at least.
+
+
+class Guest(Protocol):
+    """Who can wait in a line."""
+
+    def enter(self) -> bool:
+        """It is his turn; False when he has gone away. Once he runs he says that he has `arrived`."""
+        ...
+
+
+class _Turn:
+    """A task that waits by itself."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    async def wait(self) -> None:
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def enter(self) -> bool:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+        return self._task is not None
 
 
 class Line:
-    """Who waits, first come, first served.
+    """The line before the mailbox. Nobody is forgotten: while some wait, there are turns to take, or some on their way.
 
     Args:
-        places: how many requests the mailbox would take now.
-        bytes_max: of bodies that wait; one that is too many does not wait.
-        spawn: starts a task that ends with the engine.
+        room: how many requests are to be read now.
+        wake: lets `call` be called soon, as it is whenever turns were taken.
     """
 
-    def __init__(self, places: Callable[[], int], bytes_max: int, spawn: Callable[..., object]) -> None:
-        self._places = places
-        self._bytes_max = bytes_max
-        self._spawn = spawn
-        self._bytes = 0
-        self._serving = False
-        self._waiting: deque[tuple[float, trio.Event]] = deque()  # Since when, in order.
+    def __init__(self, room: Callable[[], int], wake: Callable[[], None] = lambda: None) -> None:
+        self.room = room
+        self.wake = wake
+        self._called = 0  # Whose turn it is, but who have not run yet: they are in no mailbox.
+        self._waiting: deque[tuple[float, Guest]] = deque()  # Since when, in order.
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def is_needed(self) -> bool:
-        """Whether a request that comes now has to wait."""
-        return bool(self._waiting) or self._places() <= 0
+    @property
+    def busy(self) -> bool:
+        """Whether who comes now has to wait."""
+        return bool(self._waiting) or self.room() <= self._called
 
-    async def wait(self, size: int) -> None:
-        """Return when it is one's turn, at once if there is a place, or when one has waited for long enough.
+    def enter(self) -> bool:
+        """Whether it is the turn of one who comes now; then he says when he has `arrived`, and otherwise he joins."""
+        if self._waiting or self.room() <= self._called:
+            return False
+        self._called += 1
+        return True
 
-        Args:
-            size: of the body, in bytes.
-        """
-        if not self.is_needed() or self._bytes + size > self._bytes_max:
-            return
-        turn = trio.Event()
-        place = (trio.current_time(), turn)
-        self._waiting.append(place)
-        self._bytes += size
-        if not self._serving:
-            self._serving = True
-            self._spawn(self._serve)
-        try:
+    def join(self, guest: Guest) -> None:
+        """Wait until one is let in; only while the line is busy."""
+        self._waiting.append((trio.current_time(), guest))
+
+    async def turn(self) -> None:
+        """Wait as a task, if one has to."""
+        if self.busy:
+            turn = _Turn()
+            self.join(turn)
             await turn.wait()
-        finally:
-            self._bytes -= size
-            if not turn.is_set():
-                self._waiting.remove(place)
+            self.arrived()
 
-    async def _serve(self) -> None:
-        """Call who is next. One task bounds all waits: a deadline for each would cost a tenth of its request."""
-        while self._waiting:
-            for _ in range(min(self._places(), len(self._waiting))):
-                self._waiting.popleft()[1].set()
-            overdue = trio.current_time() - PATIENCE_S
-            while self._waiting and self._waiting[0][0] <= overdue:
-                self._waiting.popleft()[1].set()
-            await trio.sleep(LOOK_S)
-        self._serving = False
+    def call(self) -> None:
+        """Let in whose turn it is, and who has waited for long enough."""
+        if not self._waiting:
+            return
+        room = self.room() - self._called
+        overdue = trio.current_time() - PATIENCE_S
+        while self._waiting and (room > 0 or self._waiting[0][0] <= overdue):
+            if self._waiting.popleft()[1].enter():
+                room -= 1
+                self._called += 1
+
+    def arrived(self) -> None:
+        """One who was let in runs, and puts what he has into the mailbox before he waits for anything; if he has it."""
+        self._called -= 1
+        if self._waiting and not self._called:  # Nobody else is on his way, and he may come with nothing.
+            self.wake()

@@ -77,6 +77,7 @@ async def _webhook(door: Door, identifier: str) -> Response:
     if isinstance(found, Answer):
         return as_response(found.reply)
     assert door.engine is not None, "a door that finds its webhooks is ready"
+    await door.line.turn()
     try:
         body = await request.get_data(as_text=False)
     except RequestEntityTooLarge:
@@ -84,7 +85,6 @@ async def _webhook(door: Door, identifier: str) -> Response:
     except RequestTimeout:
         return as_response(too_slow(door))
     assert isinstance(body, bytes), "asked for as bytes"
-    await door.engine.line.wait(len(body))
     incoming = Incoming(
         method=request.method,
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]},

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,6 +22,7 @@ from runtime.captures import Captures
 from runtime.config import Settings
 from runtime.doctor.live import Doctor
 from runtime.engine import Engine
+from runtime.line import Line
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cyclewright.door")
 
@@ -46,6 +48,7 @@ class Door:
         self.progress = 0
         self.reload: Callable[[], Awaitable[Any]] | None = None  # Deploys the project again, once there is an engine.
         self.unverified: Counter[Route] = Counter()  # Requests refused for their signature.
+        self.line = Line(lambda: sys.maxsize)  # Nobody waits to be told that there is no engine yet.
         self.chain_key = hashlib.blake2b((chain_key or status_key).encode()).digest()
         self._early: Counter[tuple[str, str]] = Counter()  # Answers before there was an engine.
         self.captures = Captures()
@@ -56,6 +59,7 @@ class Door:
         """Let requests in."""
         engine.sign = self.sign
         self.engine = engine
+        self.line.room, self.line.wake, engine.line = engine.room, engine.wake, self.line
         self.doctor = Doctor(engine)
         self.learn()
 

@@ -72,6 +72,8 @@ class Reader:
         pending: bytes that came and belong to no request that was taken yet.
     """
 
+    __slots__ = ("_body", "_body_bytes_max", "_header_bytes_max", "_looked", "pending")
+
     def __init__(self, header_bytes_max: int, body_bytes_max: int) -> None:
         self.pending = bytearray()
         self._header_bytes_max = header_bytes_max

@@ -7,6 +7,8 @@ when the lane is off. Neither sees a connection past the bound: it is told 503 a
 import resource
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,13 @@ from runtime.config import ConfigError, Settings
 from runtime.door.app import SentNotes, make_app
 from runtime.door.door import Door
 from runtime.door.http1 import encode_answer
-from runtime.door.lane import Lane
-from runtime.door.wire import LINGER_S, Begun, SocketWire, StreamWire, Wire
+from runtime.door.lane import Lane, alone
+from runtime.door.wire import LINGER_S, Begun, StreamWire, Wire
 
 LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
+ACCEPTED_AT_ONCE = (
+    8  # In a turn of the loop; twice as many may be open past their bound, an eighth of `FILES_MIN` each.
+)
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 STOP_S = 1.0  # For answers that are on their way when the server ends.
 FILES_MIN = 64  # Kept free of callers' connections: for calls, the store and the journal.
@@ -47,6 +52,36 @@ def file_limit() -> int:
 def files_kept_free() -> int:
     """How many of them callers' connections leave to everything else, so that work goes on however many there are."""
     return max(FILES_MIN, file_limit() // FILES_SHARE)
+
+
+class EagerListener(trio.abc.Listener[trio.SocketStream]):
+    """Accepts some of those who wait without yielding, while there is room for them.
+
+    Trio accepts one a turn of the loop. A busy loop has some hundred turns a second, so who connects behind thousands
+    of others would wait for many seconds, unread.
+    """
+
+    def __init__(self, plain: socket.socket, room: Callable[[], int]) -> None:
+        self._plain = plain
+        self._room = room
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(plain))
+        self._left = 0  # To be accepted before it yields.
+
+    async def accept(self) -> trio.SocketStream:
+        """The next connection; raises `OSError`, as at a bound of open files."""
+        if self._left:
+            self._left -= 1
+            with suppress(OSError):  # Nobody waits; any other fault shows again below.
+                return trio.SocketStream(trio.socket.from_stdlib_socket(self._plain.accept()[0]))
+        self._left = 0
+        stream = await self._listener.accept()
+        if self._room() > 2 * ACCEPTED_AT_ONCE:  # Those of the turn before may not have been counted yet.
+            self._left = ACCEPTED_AT_ONCE - 1
+        return stream
+
+    async def aclose(self) -> None:
+        """Listen no more."""
+        await self._listener.aclose()
 
 
 class Listener:
@@ -85,17 +120,17 @@ class Listener:
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[str]) -> None:
         """Accept connections until told to stop, then let answers leave for a moment; started with the URL."""
         sockets = self._config.create_sockets()
-        listeners = []
-        for one in [*sockets.secure_sockets, *sockets.insecure_sockets]:
+        listening = [*sockets.secure_sockets, *sockets.insecure_sockets]
+        for one in listening:
             one.listen(self._config.backlog)
-            listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(one)))
+        listeners = [EagerListener(one, lambda: self._connections_max - self._open) for one in listening]
         async with trio.open_nursery() as connections:
+            connections.start_soon(self._lane.run)
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(
                     partial(trio.serve_listeners, self._connection, listeners, handler_nursery=connections)
                 )
-                accepting.start_soon(self._lane.watch)
-                host, port = listeners[0].socket.getsockname()[:2]
+                host, port = listening[0].getsockname()[:2]
                 scheme = "https" if self._tls else "http"
                 task_status.started(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
                 await stop.wait()
@@ -107,22 +142,28 @@ class Listener:
     async def _connection(self, stream: trio.SocketStream) -> None:
         self._open += 1
         try:
-            if self._open > self._connections_max + self._refusals_max:
-                stream.socket.close()
-            elif self._open > self._connections_max:
-                await _refuse(stream, self._crowded)
-            elif self._tls is not None:
-                await self._secure(trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True))
-            elif self._settings.lane:
-                await self._lane.serve(SocketWire.of(stream, self._settings.answer_timeout_s))
-            else:
-                await self._serve_http(stream)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # The other end is gone.
-        except* Exception as faults:  # noqa: BLE001 - Hypercorn raises at some malformed requests; only they may end.
-            log.warning("connection failed", faults=[type(one).__name__ for one in faults.exceptions])
+            with alone():
+                await self._serve(stream)
         finally:
             self._open -= 1
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        if self._open > self._connections_max + self._refusals_max:
+            stream.socket.close()
+        elif self._open > self._connections_max:
+            await _refuse(stream, self._crowded)
+        elif self._tls is not None:
+            await self._secure(trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True))
+        elif not self._settings.lane:
+            await self._serve_http(stream)
+        elif self._lane.adopts:
+            self._lane.adopt(stream, self._closed)
+            self._open += 1
+        else:
+            await self._lane.serve(StreamWire(stream, self._settings.answer_timeout_s))
+
+    def _closed(self) -> None:
+        self._open -= 1
 
     async def _secure(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         """Agree on the protocol (ALPN, RFC 7301): HTTP/2 is Hypercorn's, HTTP/1.1 begins in the lane."""

@@ -1,17 +1,22 @@
-"""The bytes of one connection, as the lane has them: a socket without Trio's checkpoint per call, or TLS over it.
+"""The bytes of one connection, as the lane has them: a socket that the lane's poller watches, or a stream of Trio's.
 
 A call of Trio's sockets yields to the loop even when it has its bytes at once, which costs as much as the syscall. The
 lane waits for each request anyway, so a wire yields when it receives, and otherwise only if it has to wait.
 """
 
 import socket
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import trio
+
+from runtime.door.poller import Poller
 
 RECEIVE_BYTES = 64 << 10
 LINGER_S = 1.0  # For a caller whose request was refused before he had sent it all.
 LINGER_BYTES_MAX = 4 << 20  # Read and dropped meanwhile.
+
+Owner = TypeVar("Owner")
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class Gone(Exception):
@@ -50,30 +55,52 @@ class Wire(Protocol):
 
 
 class SocketWire:
-    """A plain connection."""
+    """A plain connection, of which nothing runs while there is nothing to read."""
 
-    def __init__(self, connection: socket.socket, answer_timeout_s: float) -> None:
+    __slots__ = ("_answer_timeout_s", "_interrupted", "_poller", "_readiness", "_socket")
+
+    def __init__(self, connection: socket.socket, answer_timeout_s: float, poller: Poller[Owner], owner: Owner) -> None:
         connection.settimeout(0)
         self._socket = connection
         self._answer_timeout_s = answer_timeout_s
+        self._interrupted = False
+        self._poller = poller
+        self._readiness = poller.register(connection, owner)
 
-    @classmethod
-    def of(cls, stream: trio.SocketStream, answer_timeout_s: float) -> "SocketWire":
-        """Take a connection over from Trio."""
-        return cls(socket.socket(fileno=stream.socket.detach()), answer_timeout_s)
+    @property
+    def ready(self) -> bool:
+        """Whether there may be something to `take`; what comes later is told to the owner by the poller."""
+        return self._readiness.ready
+
+    def take(self) -> bytes | None:
+        """What has come; b"" once nothing will come any more, None while nothing has."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            self._readiness.drained()
+            return None
+        except OSError:
+            return b""
+        if len(data) < RECEIVE_BYTES:  # Then it was all (epoll(7), questions and answers, 9).
+            self._readiness.drained()
+        return data
 
     async def receive(self) -> bytes:
+        self._interrupted = False
         while True:
-            try:
-                await trio.lowlevel.wait_readable(self._socket)  # First: mostly nothing is there yet, and so it yields.
-                return self._socket.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                continue
-            except (OSError, trio.ClosedResourceError):
+            if self._readiness.ready:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._readiness.wait()
+            data = self.take()
+            if data is not None:
+                return data
+            if self._interrupted:
                 return b""
 
     def interrupt(self) -> None:
-        trio.lowlevel.notify_closing(self._socket)
+        self._interrupted = True
+        self._readiness.wake()
 
     async def send(self, data: bytes) -> None:
         try:
@@ -107,17 +134,21 @@ class SocketWire:
         await _drop_rest(self)
 
     def as_stream(self) -> trio.SocketStream:
+        self._poller.forget(self._socket)
         return trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
 
     def close(self) -> None:
+        self._poller.forget(self._socket)
         self._socket.close()
 
 
 class StreamWire:
-    """A connection over TLS."""
+    """A connection over TLS, or any where there is no poller; a task waits for it."""
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream], answer_timeout_s: float) -> None:
+    def __init__(self, stream: Stream, answer_timeout_s: float) -> None:
         self._stream = stream
+        plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._socket = plain.socket
         self._answer_timeout_s = answer_timeout_s
 
     async def receive(self) -> bytes:
@@ -127,7 +158,7 @@ class StreamWire:
             return b""
 
     def interrupt(self) -> None:
-        trio.lowlevel.notify_closing(self._stream.transport_stream.socket)
+        trio.lowlevel.notify_closing(self._socket)
 
     async def send(self, data: bytes) -> None:
         with trio.move_on_after(self._answer_timeout_s) as taking:
@@ -141,11 +172,11 @@ class StreamWire:
     async def linger(self) -> None:
         await _drop_rest(self)
 
-    def as_stream(self) -> trio.SSLStream[trio.SocketStream]:
+    def as_stream(self) -> Stream:
         return self._stream
 
     def close(self) -> None:
-        self._stream.transport_stream.socket.close()
+        self._socket.close()
 
 
 async def _drop_rest(wire: Wire) -> None:

@@ -5,7 +5,7 @@ The rule: the same status class and the same body, or the lane is stricter; neve
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -239,6 +239,66 @@ async def test_both_ways_answer_the_same(tmp_path: Path, kind: dict[str, bytes])
             if kind is GOOD:
                 assert lane.status < 300, name
                 assert lane.headers.get("x-kind") == plain.headers.get("x-kind"), name
+
+
+async def test_a_machine_without_epoll_answers_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given no epoll, as on macOS, then connections have tasks of their own, and the answers are the same."""
+    monkeypatch.setattr("runtime.door.lane.AVAILABLE", False)
+    async with ways(tmp_path) as there:
+        for name, raw in GOOD.items():
+            ours, theirs = await there.both(raw)
+            assert [(one.status, one.lasting) for one in ours] == [(one.status, one.lasting) for one in theirs], name
+
+
+async def test_a_connection_that_waits_for_a_request_has_no_task(tmp_path: Path) -> None:
+    """Given connections that were answered and wait, then there are no more tasks than before."""
+    async with ways(tmp_path) as there, trio.open_nursery() as nursery:
+        streams = [await trio.open_tcp_stream("127.0.0.1", there.lane) for _ in range(20)]
+        before = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(3):
+            for stream in streams:
+                await stream.send_all(thing())
+                assert b"202" in await stream.receive_some()
+        assert trio.lowlevel.current_statistics().tasks_living <= before + 2, "a task that waits for work, at the most"
+        for stream in streams:
+            nursery.start_soon(stream.aclose)
+
+
+async def test_who_sends_without_end_holds_up_nobody(tmp_path: Path) -> None:
+    """Given one who sends as fast as he can what is refused at once, then others are answered meanwhile."""
+    async with ways(tmp_path) as there, trio.open_nursery() as nursery:
+        stream = await trio.open_tcp_stream("127.0.0.1", there.lane)
+        refused = post(b"", b"/webhook/nothing-here") * 500
+
+        async def send() -> None:
+            while True:
+                await stream.send_all(refused)
+
+        async def read() -> None:
+            while await stream.receive_some():
+                pass
+
+        nursery.start_soon(send)
+        nursery.start_soon(read)
+        for _ in range(5):
+            (said,) = await talk(there.lane, [thing()])
+            assert said.status == 202
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(stream)
+
+
+async def test_half_a_head_after_another_does_not_prolong_the_wait(tmp_path: Path) -> None:
+    """Given a head that comes a byte at a time, then its connection ends when the time for a head is over."""
+    async with ways(tmp_path, idle_timeout="200 milliseconds") as there:
+        stream, began = await trio.open_tcp_stream("127.0.0.1", there.lane), trio.current_time()
+        with trio.fail_after(5), suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"P" if trio.current_time() == began else b"O")
+                with trio.move_on_after(0.02):
+                    if not await stream.receive_some():
+                        break
+        await stream.aclose()
+        assert trio.current_time() - began < 2
 
 
 async def test_what_is_in_doubt_runs_at_most_where_hypercorn_runs_it(tmp_path: Path) -> None:
