@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,8 +29,9 @@ from bench.http import PORT, load, request, resident_mib, start
 from bench.table import row
 
 ROUNDS = 5
-SECONDS = 4.0  # Of a phase that are counted.
-WARM_S = 1.0  # Of a phase before those.
+SECONDS = 3.0  # Of a phase that are counted, by the clock on the wall.
+WARM_S = 1.0  # Of a phase before those, and after them: what is counted is all under load.
+PHASE_S = WARM_S + SECONDS + WARM_S
 CORES = sorted(os.sched_getaffinity(0))
 TIMES = 3  # What is asked, in units of what can be done.
 CONNECTIONS = 64
@@ -79,7 +81,7 @@ class _Sender:
     def run(self, rate: float) -> Answers:
         """Send so many requests a second, from one connection after the other, then read the last answers."""
         answers, began = self.answers, time.perf_counter()
-        ends = began + WARM_S + SECONDS
+        ends = began + PHASE_S
         while (now := time.perf_counter()) < ends:
             for _ in range(int((now - began) * rate) - answers.sent):
                 self._send(answers.sent % CALLERS)
@@ -114,16 +116,25 @@ class _Sender:
             self._kept[place] = kept[end:]
 
 
-def _send(rate: float, told: Connection) -> None:
+def _ask(asking: Callable[..., None], *given: float) -> tuple[multiprocessing.Process, Connection]:
+    """A process that asks, and what it tells us: that it begins, and what came of it."""
+    ours, theirs = multiprocessing.Pipe()
+    sender = multiprocessing.Process(target=asking, args=(theirs, *given))
+    sender.start()
+    theirs.close()  # So that its end is seen.
+    return sender, ours
+
+
+def _send(told: Connection, rate: float) -> None:
     sender = _Sender()
     told.send(None)
     told.send(sender.run(rate))
 
 
-def _wait(seconds: float, told: Connection) -> None:
+def _wait(told: Connection) -> None:
     """The peak: connections that wait for their answers."""
     told.send(None)
-    load("bench-asked", BODY, CONNECTIONS, seconds)
+    load("bench-asked", BODY, CONNECTIONS, PHASE_S)
 
 
 def _cpu_s(process: subprocess.Popen[bytes]) -> float:
@@ -142,7 +153,7 @@ def _phase(process: subprocess.Popen[bytes], told: Connection) -> Phase:
     told.recv()
     time.sleep(WARM_S)
     before, took, began = _accepted(), _cpu_s(process), time.perf_counter()
-    time.sleep(SECONDS - WARM_S)
+    time.sleep(SECONDS)
     count, took, seconds = _accepted() - before, _cpu_s(process) - took, time.perf_counter() - began
     return Phase(count / seconds, took / count * 1e6)
 
@@ -176,11 +187,8 @@ def run() -> None:
 
 
 def _peak(process: subprocess.Popen[bytes]) -> Phase:
-    ours, theirs = multiprocessing.Pipe()
-    sender = multiprocessing.Process(target=_wait, args=(WARM_S + SECONDS + WARM_S, theirs))
-    sender.start()
-    theirs.close()  # So that its end is seen.
-    phase = _phase(process, ours)
+    sender, told = _ask(_wait)
+    phase = _phase(process, told)
     sender.join()
     note = f"{phase.cpu_us:.0f} us of processor time each"
     row(f"peak, {CONNECTIONS} connections that wait", f"{phase.accepted:,.0f}/s", note=note)
@@ -188,14 +196,11 @@ def _peak(process: subprocess.Popen[bytes]) -> Phase:
 
 
 def _overload(process: subprocess.Popen[bytes], peak: float) -> Phase:
-    ours, theirs = multiprocessing.Pipe()
     before = resident_mib(process)
-    sender = multiprocessing.Process(target=_send, args=(peak * TIMES, theirs))
-    sender.start()
-    theirs.close()  # So that its end is seen.
-    phase = _phase(process, ours)
+    sender, told = _ask(_send, peak * TIMES)
+    phase = _phase(process, told)
     most = resident_mib(process)
-    answers: Answers = ours.recv()
+    answers: Answers = told.recv()
     most = max(most, resident_mib(process))
     sender.join()
     asked = answers.sent / answers.seconds

@@ -68,7 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     header_bytes_max: Bound = 16 << 10  # As nginx and Node allow by default.
     mailbox_items_max: Bound = 4096  # Requests waiting for their turn: a quarter of a second at 16,000 turns a second.
     mailbox_bytes_max: Bound = 64 << 20  # Their bodies.
-    connections_max: Bound = 20_000  # Open at once, at about 10 KiB each; past it new ones are told 503.
+    connections_max: Bound = 20_000  # Open at once, at 1 KiB each, over TLS more; past it new ones are told 503.
     lane: bool = True  # Whether webhooks take the short way; without it Hypercorn serves everything.
     running_max: Bound = 20_000  # Transactions with a pass in progress, at about 5 KiB each.
     body_timeout: str = "30 seconds"  # For a whole body; the slowest known senders need 10 seconds.

@@ -25,22 +25,14 @@ class Guest(Protocol):
 class _Turn:
     """A task that waits by itself."""
 
-    __slots__ = ("_task",)
-
     def __init__(self) -> None:
-        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self._lot = trio.lowlevel.ParkingLot()
 
     async def wait(self) -> None:
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        await self._lot.park()
 
     def enter(self) -> bool:
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-        return self._task is not None
+        return bool(self._lot.unpark())
 
 
 class Line:
@@ -67,7 +59,7 @@ class Line:
 
     def enter(self) -> bool:
         """Whether it is the turn of one who comes now; then he says when he has `arrived`, and otherwise he joins."""
-        if self._waiting or self.room() <= self._called:
+        if self.busy:
             return False
         self._called += 1
         return True

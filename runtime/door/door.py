@@ -59,6 +59,7 @@ class Door:
         """Let requests in."""
         engine.sign = self.sign
         self.engine = engine
+        # The same line as before: who was let in while there was no engine arrives at it, and is counted there.
         self.line.room, self.line.wake, engine.line = engine.room, engine.wake, self.line
         self.doctor = Doctor(engine)
         self.learn()

@@ -217,27 +217,19 @@ class _Connection:
 
     async def requests(self) -> End:
         """Answer request after request, until there is none to answer at once."""
-        polled, line = self.polled, self.lane.line
-        if polled is not None:
-            line.arrived()
+        polled = self.polled
         try:
             while True:
+                if polled is not None:
+                    self.lane.line.arrived()
                 head = await self._head()
                 if not isinstance(head, Head):
                     return head
                 if not await self._request(head):
                     return "closed"
-                if polled is None:
-                    self._enter("head")
-                elif not self.reader.pending and not polled.ready:
-                    self._enter("head")
-                    return "parked"
-                else:
-                    self._enter("work")
-                    if line.busy:
-                        self.phase = "line"  # Behind who came meanwhile, and without a task.
-                        line.join(self)
-                        return "parked"
+                self._enter("head")
+                if polled is not None and not ((self.reader.pending or polled.ready) and self.came()):
+                    return "parked"  # Until more comes, or behind who came meanwhile.
         except Malformed as fault:
             malformed = problem(fault.status, "Malformed request", str(fault))
             await self.refuse(too_large(self.lane.door) if fault.status == 413 else malformed)

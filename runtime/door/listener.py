@@ -31,9 +31,7 @@ from runtime.door.lane import Lane, alone
 from runtime.door.wire import LINGER_S, Begun, StreamWire, Wire
 
 LISTEN_BACKLOG = 4096  # Connections that wait to be accepted; past it the kernel drops or resets them.
-ACCEPTED_AT_ONCE = (
-    8  # In a turn of the loop; twice as many may be open past their bound, an eighth of `FILES_MIN` each.
-)
+ACCEPTED_AT_ONCE = 8  # In a turn of the loop, which is a millisecond of work and thousands a second.
 KEPT_REQUESTS_MAX = 1_000_000  # On one connection; Hypercorn's 1,000 would cut a busy sender every second.
 STOP_S = 1.0  # For answers that are on their way when the server ends.
 FILES_MIN = 64  # Kept free of callers' connections: for calls, the store and the journal.
